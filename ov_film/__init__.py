@@ -1,0 +1,1 @@
+"""FILM frame interpolation on OpenVINO, without TensorFlow or torch."""
