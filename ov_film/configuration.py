@@ -1,0 +1,209 @@
+"""What a set of FILM tensors says of the network: its configuration, read off names and shapes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FilmError
+
+FilmTensors = dict[str, NDArray[np.float32]]
+
+# A tensor's full name, perhaps behind the scope of a model that holds the network.
+TENSOR_NAME = re.compile(
+    r"(?:.*?/)??((?:feat_net/sub_extractor/cfeat_conv_\d+"
+    r"|predict_flow/flow_predictor_(?:\d+|shared)/conv_\d+"
+    r"|fusion/conv2d(?:_\d+)?)/(?:kernel|bias))")
+
+RELEASED_PYRAMID_LEVELS = 7
+_SHARED_PREDICTOR = "flow_predictor_shared"
+
+
+@dataclass(frozen=True)
+class FilmConfiguration:
+    """The sizes of a FILM network (Reda et al., ECCV 2022, section 3; `Options` of the released code).
+
+    Attributes:
+        pyramid_levels: levels of the image, feature and flow pyramids.
+        feature_filters: channels of each stage of the encoder's subtree.
+        flow_filters: channels of each flow predictor, the finest level's first; the last one is also used at
+            every coarser level.
+        flow_convolutions: how many 3x3 convolutions each flow predictor has.
+        fusion_filters: channels of each fusion level that has convolutions, the finest level first.
+    """
+
+    pyramid_levels: int
+    feature_filters: tuple[int, ...]
+    flow_filters: tuple[int, ...]
+    flow_convolutions: tuple[int, ...]
+    fusion_filters: tuple[int, ...]
+
+    @property
+    def fusion_levels(self) -> int:
+        """Levels that are fused; the coarsest has no convolutions of its own."""
+        return len(self.fusion_filters) + 1
+
+    @property
+    def multiple(self) -> int:
+        """What a frame's height and width are padded to a multiple of."""
+        return 1 << (self.pyramid_levels - 1)
+
+    def features(self, level: int) -> int:
+        """Channels of the feature pyramid at a level."""
+        return sum(self.feature_filters[:level + 1])
+
+    def predictor(self, level: int) -> int:
+        """Which flow predictor (index into `flow_filters`) works at a level."""
+        return min(level, len(self.flow_filters) - 1)
+
+    def subtree_stages(self, level: int) -> int:
+        """How many stages the subtree has that begins at a level of the image pyramid."""
+        return min(len(self.feature_filters), self.pyramid_levels - level)
+
+    def convolutions(self) -> int:
+        """Convolutions in the graph of the released code, where both frames are encoded and both flows predicted."""
+        encoder = sum(2 * self.subtree_stages(level) for level in range(self.pyramid_levels))
+        flow = sum(self.flow_convolutions[self.predictor(level)] + 2 for level in range(self.pyramid_levels))
+        return 2 * encoder + 2 * flow + 3 * len(self.fusion_filters) + 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `film.json` stores."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "FilmConfiguration":
+        """Return what `as_json` gave; raises KeyError, TypeError or ValueError where it is something else."""
+        widths = {name: tuple(int(width) for width in fields[name])
+                  for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
+        return cls(pyramid_levels=int(fields["pyramid_levels"]), **widths)
+
+
+def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors:
+    """Return FILM's tensors without an outer scope, fusion's convolutions counted from 0.
+
+    Keras numbers unnamed layers through a whole program, so an export may begin at conv2d_13, say. Where every
+    level has a flow predictor of its own, the coarsest one's is called the shared one.
+
+    Raises:
+        FilmError: two variables have the same name.
+    """
+    tensors: FilmTensors = {}
+    for full_name, array in variables.items():
+        match = TENSOR_NAME.fullmatch(full_name)
+        if match is None:
+            continue
+        if match[1] in tensors:
+            raise FilmError(f"The SavedModel holds {match[1]} twice: export the network alone.")
+        tensors[match[1]] = array
+    numbers = sorted({_number(name) for name in tensors if name.startswith("fusion/")})
+    own_predictors = sorted({name.split("/")[1] for name in tensors if name.startswith("predict_flow/")})
+    coarsest = own_predictors[-1] if own_predictors else _SHARED_PREDICTOR
+
+    def canonical(name: str) -> str:
+        if name.startswith("fusion/"):
+            return f"{fusion_name(numbers.index(_number(name)))}/{name.rsplit('/', 1)[1]}"
+        return name.replace(f"/{coarsest}/", f"/{_SHARED_PREDICTOR}/")
+
+    return {canonical(name): array for name, array in tensors.items()}
+
+
+def fusion_name(convolution: int) -> str:
+    """Return the name of fusion's convolution, counted from the finest level's first."""
+    return f"fusion/conv2d_{convolution}" if convolution else "fusion/conv2d"
+
+
+def predictor_name(index: int, configuration: FilmConfiguration) -> str:
+    """Return the name of a flow predictor (index into `flow_filters`)."""
+    if index == len(configuration.flow_filters) - 1:
+        return f"predict_flow/{_SHARED_PREDICTOR}"
+    return f"predict_flow/flow_predictor_{index}"
+
+
+def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfiguration:
+    """Read the configuration off the tensors' shapes, and check that they are all of a FILM and nothing else.
+
+    Args:
+        tensors: arrays by canonical name.
+        pyramid_levels: levels of the pyramid, which no shape tells.
+
+    Raises:
+        FilmError: a tensor is missing, of another shape, or too many.
+    """
+    def width(name: str) -> int:
+        kernel = tensors.get(f"{name}/kernel")
+        if kernel is None or kernel.ndim != 4:
+            raise FilmError(f"The model has no convolution {name}, so it is no FILM: give it google/film.")
+        return int(kernel.shape[3])
+
+    def count(pattern: str) -> int:
+        return sum(1 for name in tensors if re.fullmatch(pattern + "/kernel", name))
+
+    own_predictors = count(r"predict_flow/flow_predictor_\d+/conv_0")
+    predictors = [f"predict_flow/flow_predictor_{index}" for index in range(own_predictors)]
+    predictors.append(f"predict_flow/{_SHARED_PREDICTOR}")
+    configuration = FilmConfiguration(
+        pyramid_levels=pyramid_levels,
+        feature_filters=tuple(width(f"feat_net/sub_extractor/cfeat_conv_{2 * stage}")
+                              for stage in range(count(r"feat_net/sub_extractor/cfeat_conv_\d+") // 2)),
+        flow_filters=tuple(width(f"{name}/conv_0") for name in predictors),
+        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 for name in predictors),
+        fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(count(r"fusion/conv2d(_\d+)?") // 3)))
+    _check(tensors, configuration)
+    return configuration
+
+
+def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
+    coarsest = configuration.pyramid_levels - 1
+    if configuration.fusion_levels > configuration.pyramid_levels or len(configuration.flow_filters) > coarsest + 1:
+        raise FilmError(f"The model has {configuration.fusion_levels} fusion levels and "
+                        f"{len(configuration.flow_filters)} flow predictors, more than {configuration.pyramid_levels} "
+                        "pyramid levels can have: give the right number of pyramid levels.")
+    expected = _expected_shapes(configuration)
+    for name, shape in expected:
+        found = tensors[name].shape if name in tensors else "none"
+        if found != shape:
+            raise FilmError(f"Tensor {name} has shape {found} where a FILM like this has {shape}: give it the "
+                            "SavedModel of google/film.")
+    surplus = sorted(tensors.keys() - dict(expected).keys())
+    if surplus:
+        raise FilmError(f"Tensor {surplus[0]} is none of a FILM like this: give it the SavedModel of google/film.")
+
+
+def _expected_shapes(configuration: FilmConfiguration) -> list[tuple[str, tuple[int, ...]]]:
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+
+    def convolution(name: str, size: int, inputs: int, outputs: int) -> int:
+        shapes.append((f"{name}/kernel", (size, size, inputs, outputs)))
+        shapes.append((f"{name}/bias", (outputs,)))
+        return outputs
+
+    channels = 3
+    for stage, filters in enumerate(configuration.feature_filters):
+        for convolution_index in (2 * stage, 2 * stage + 1):
+            channels = convolution(f"feat_net/sub_extractor/cfeat_conv_{convolution_index}", 3, channels, filters)
+    for level in range(configuration.pyramid_levels):
+        index = configuration.predictor(level)
+        name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
+        channels = 2 * configuration.features(level)
+        for step in range(configuration.flow_convolutions[index]):
+            channels = convolution(f"{name}/conv_{step}", 3, channels, filters)
+        channels = convolution(f"{name}/conv_{step + 1}", 1, channels, filters // 2)
+        convolution(f"{name}/conv_{step + 2}", 1, channels, 2)
+    aligned = [2 * (3 + configuration.features(level) + 2) for level in range(configuration.fusion_levels)]
+    channels = aligned[-1]
+    for level in reversed(range(configuration.fusion_levels - 1)):
+        filters = configuration.fusion_filters[level]
+        convolution(fusion_name(3 * level), 2, channels, filters)
+        convolution(fusion_name(3 * level + 1), 3, aligned[level] + filters, filters)
+        channels = convolution(fusion_name(3 * level + 2), 3, filters, filters)
+    convolution(fusion_name(3 * (configuration.fusion_levels - 1)), 1, channels, 3)
+    return shapes
+
+
+def _number(fusion_tensor: str) -> int:
+    digits = re.search(r"conv2d_(\d+)/", fusion_tensor)
+    return int(digits[1]) if digits else 0
+

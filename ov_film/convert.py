@@ -1,0 +1,191 @@
+"""Convert a SavedModel of FILM into a model folder, and prove that it is the same network."""
+
+import shutil
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from .configuration import (
+    RELEASED_PYRAMID_LEVELS,
+    FilmTensors,
+    canonical_names,
+    read_configuration,
+)
+from .devices import core
+from .errors import FilmError
+from .library import ENCODER, MANIFEST, PAIR_MODEL, Manifest, file_checksums
+from .network import build_encoder, build_pair_model
+from .saved_model import opened_saved_model, read_film_tensors
+
+MOST_ERROR = 1e-3  # of a value of the midpoint, in f32, against a reference
+_MOST_PYRAMID_LEVELS = 12
+
+Frames = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def convert(source: Path, output: Path, *, verify: bool = False, weights: Literal["f32", "f16"] = "f32") -> Manifest:
+    """Convert FILM into the model folder `output`, which appears whole or not at all; a model there is replaced.
+
+    Args:
+        source: a SavedModel folder, its .tar.gz, or an .npz of FILM's tensors by name (kernels HWIO; the number of
+            pyramid levels as "pyramid_levels", else 7).
+        output: the folder to make.
+        verify: compare with TensorFlow too, which must be installed.
+        weights: what the files hold; f16 halves them.
+
+    Returns:
+        What was written into film.json. `parity` is empty for an .npz, which has no graph to compare with.
+
+    Raises:
+        FilmError: the source is no FILM or damaged, the output can't be written or is something else than a model,
+            or the converted network differs from a reference by more than 1e-3.
+    """
+    if output.exists() and not (output / MANIFEST).is_file() and (output.is_file() or any(output.iterdir())):
+        raise FilmError(f"Output {output} exists and is no model folder: choose another, or remove it.")
+    if source.suffix == ".npz":
+        if verify:
+            raise FilmError(f"{source} holds tensors without a graph, so there is nothing to verify them against: "
+                            "leave --verify out, or give a SavedModel.")
+        tensors, levels = _read_npz(source)
+        return _write(_Network(tensors, levels), output, source.name, {}, weights)
+    with opened_saved_model(source) as saved_model:
+        reference = _OpenVinoReference(saved_model)
+        tensors = read_film_tensors(saved_model)
+        network = _Network(tensors, _pyramid_levels(tensors, reference.convolutions, source))
+        frames = _test_frames(network.configuration.multiple)
+        midpoint = network.midpoint(frames)
+        parity = {"openvino": _parity(midpoint, reference.outputs(frames), "OpenVINO's own conversion")}
+        if verify:
+            parity["tensorflow"] = _parity(midpoint, _tensorflow_outputs(saved_model, frames), "TensorFlow")
+    return _write(network, output, source.name, parity, weights)
+
+
+class _Network:
+    """The network built from its tensors."""
+
+    def __init__(self, tensors: FilmTensors, pyramid_levels: int) -> None:
+        self.configuration = read_configuration(tensors, pyramid_levels)
+        self.encoder = build_encoder(tensors, self.configuration)
+        self.pair_model = build_pair_model(tensors, self.configuration)
+
+    def midpoint(self, frames: Frames) -> NDArray[np.float32]:
+        """Return the midpoint of two frames (1,H,W,3) in f32, not clamped."""
+        encoder, pair_model = (core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+                               for model in (self.encoder, self.pair_model))
+        encodings = [[np.array(value) for value in encoder(frame).values()] for frame in frames]
+        midpoint: NDArray[np.float32] = pair_model([*encodings[0], *encodings[1]])["midpoint"]
+        return midpoint
+
+
+class _OpenVinoReference:
+    """The same SavedModel as OpenVINO's TensorFlow front end reads it."""
+
+    def __init__(self, saved_model: Path) -> None:
+        try:
+            self._model = core().read_model(saved_model)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise FilmError(f"OpenVINO can't read SavedModel {saved_model} ({reason}): fetch it again.") from error
+        self.convolutions = sum(1 for node in self._model.get_ops() if node.get_type_name() == "Convolution")
+
+    def outputs(self, frames: Frames) -> list[NDArray[np.float32]]:
+        """Return every output for two frames (1,H,W,3), in f32."""
+        ports = {port.any_name: port for port in self._model.inputs}
+        images = sorted(name for name, port in ports.items() if len(port.partial_shape) == 4)
+        values = dict(zip(images, frames, strict=True)) | {
+            name: np.full((1, 1), 0.5, np.float32) for name in ports if name not in images}
+        self._model.reshape({name: list(value.shape) for name, value in values.items()})
+        compiled = core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return list(compiled(values).values())
+
+
+def _tensorflow_outputs(saved_model: Path, frames: Frames) -> list[NDArray[np.float32]]:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise FilmError(f"TensorFlow can't be imported ({error}): install it (python -m pip install tensorflow) or "
+                        "leave --verify out.") from error
+    signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+    time = tf.fill((1, 1), 0.5)
+    outputs = signature(x0=tf.constant(frames[0]), x1=tf.constant(frames[1]), time=time)
+    return [output.numpy() for output in outputs.values()]
+
+
+def _pyramid_levels(tensors: FilmTensors, convolutions: int, source: Path) -> int:
+    """Return the number of pyramid levels, which no tensor tells, from how many convolutions the graph has."""
+    deepest = read_configuration(tensors, _MOST_PYRAMID_LEVELS)
+    for levels in range(1, _MOST_PYRAMID_LEVELS + 1):
+        if replace(deepest, pyramid_levels=levels).convolutions() == convolutions:
+            return levels
+    raise FilmError(f"The graph of {source} has {convolutions} convolutions, which no FILM with these tensors has: "
+                    "give it the SavedModel of google/film.")
+
+
+def _test_frames(multiple: int) -> Frames:
+    """Return two smooth frames (1,H,W,3) in [0,1], the second one a shifted, darker first one with noise."""
+    random = np.random.default_rng(0)
+    height, width = max(64, multiple), 2 * max(64, multiple)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / 16
+    waves = [np.sin(x * a + y * b + c) for a, b, c in random.uniform(-1, 1, (3, 3))]
+    first = 0.5 + 0.4 * np.stack(waves, -1)[np.newaxis]
+    last = np.roll(first, (3, 5), (1, 2)) * 0.9 + random.uniform(0, 0.05, first.shape)
+    return first.astype(np.float32), last.astype(np.float32)
+
+
+def _parity(midpoint: NDArray[np.float32], outputs: list[NDArray[np.float32]], reference: str) -> dict[str, Any]:
+    """Compare with the one of a reference's outputs that is the image: exports name and order them as they like.
+
+    The warped frames have the image's shape too, but none of the three is within the bound of another.
+    """
+    errors = [float(np.abs(output - midpoint).max()) for output in outputs if output.shape == midpoint.shape]
+    error = min(errors, default=float("inf"))
+    if not error <= MOST_ERROR:
+        raise FilmError(f"The converted network differs from {reference} by {error:.2g} where {MOST_ERROR:g} is "
+                        "allowed: the SavedModel is no FILM of the released kind, use google/film.")
+    return {"max_error": error, "size": list(midpoint.shape[1:3])}
+
+
+def _read_npz(path: Path) -> tuple[FilmTensors, int]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise FilmError(f"Tensors {path} can't be read ({error}): give an .npz of FILM's tensors.") from error
+    levels = int(arrays.pop("pyramid_levels", RELEASED_PYRAMID_LEVELS))
+    return canonical_names({name: array.astype(np.float32) for name, array in arrays.items()}), levels
+
+
+def _write(network: _Network, output: Path, source: str, parity: dict[str, Any], weights: str) -> Manifest:
+    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        for model, name in ((network.encoder, ENCODER), (network.pair_model, PAIR_MODEL)):
+            ov.save_model(model, temporary / name, compress_to_fp16=weights == "f16")
+        manifest = Manifest(network.configuration, source, parity, file_checksums(temporary))
+        manifest.write(temporary)
+        _replace(temporary, output)
+        return manifest
+    except (OSError, RuntimeError) as error:
+        raise FilmError(f"Model folder {output} can't be written ({error}): choose another place or make room "
+                        "there.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(new: Path, old: Path) -> None:
+    """Rename a folder to a name that may be taken; the old one is restored if that fails."""
+    aside = new.with_name(new.name + ".old")
+    if old.exists():
+        old.rename(aside)
+    try:
+        new.rename(old)
+    except OSError:
+        if aside.exists():
+            aside.rename(old)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,109 @@
+"""Frames: (H,W,3) float32 RGB in [0,1]. Checking, padding, reading and writing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FilmError
+from .files import written_whole
+
+try:
+    import cv2
+except ImportError as error:
+    raise FilmError(f"OpenCV can't be imported ({error}): install it, and on a machine without a desktop (no libGL) "
+                    "its headless package, python -m pip install opencv-python-headless.") from error
+
+Frame = NDArray[np.float32]
+
+# A little overshoot is what sharpening leaves; far more means that values are in [0,255].
+_LEAST, _MOST = -1.0, 2.0
+
+
+def check_frame(frame: Any, name: str) -> Frame:
+    """Return the frame if it is one.
+
+    Raises:
+        FilmError: it is not (H,W,3) float32, is empty, not finite, or not in [0,1] save a little overshoot.
+    """
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
+        kind = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise FilmError(f"{name} is {kind} where a NumPy array of float32 in [0,1] belongs: convert it (uint8: divide "
+                        "by 255).")
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
+        raise FilmError(f"{name} has shape {frame.shape} where (height, width, 3) belongs: give one RGB frame.")
+    least, most = float(frame.min()), float(frame.max())
+    if not _LEAST <= least <= most <= _MOST:  # a NaN compares as false
+        raise FilmError(f"{name} has values from {least:g} to {most:g} where [0,1] belongs: scale it (from [0,255]: "
+                        "divide by 255) or mend what made it.")
+    return frame
+
+
+def check_same_size(first: Frame, other: Frame, first_name: str, other_name: str) -> None:
+    """Raise FilmError where two frames differ in size."""
+    if first.shape != other.shape:
+        raise FilmError(f"{first_name} is {size_text(first)} and {other_name} is {size_text(other)}: resize one to the "
+                        "other's size.")
+
+
+def size_text(frame: Frame) -> str:
+    """Return a frame's size as people write it, width first."""
+    return f"{frame.shape[1]}x{frame.shape[0]}"
+
+
+def padded(frame: Frame, multiple: int) -> Frame:
+    """Return the frame clamped to [0,1], its last row and column repeated until both sides are multiples."""
+    height, width = frame.shape[:2]
+    return np.pad(frame.clip(0, 1), ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+
+
+def read_frame(path: Path) -> Frame:
+    """Read an image of any kind that OpenCV reads, 8 or 16 bits; alpha is dropped, grey becomes RGB.
+
+    Raises:
+        FilmError: there is no such file, or it is no image.
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise FilmError(f"Image {path} can't be read ({error.strerror}): give the path of an image file.") from error
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:
+        image = None
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise FilmError(f"Image {path} is damaged or of a kind that can't be read: give a PNG, JPEG or WebP file.")
+    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(rgb, np.float32) / np.float32(np.iinfo(image.dtype).max)
+
+
+def write_png(path: Path, frame: Frame) -> None:
+    """Write a frame as an 8-bit PNG, rounded, whole or not at all.
+
+    Raises:
+        FilmError: the file can't be written.
+    """
+    image = np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    with written_whole(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def write_figure(path: Path, frames: Sequence[tuple[str, Frame]]) -> None:
+    """Write frames side by side as a PNG, each under its caption.
+
+    Raises:
+        FilmError: the file can't be written.
+    """
+    gap, caption_height = 8, 28
+    height = frames[0][1].shape[0]
+    panels = []
+    for caption, frame in frames:
+        panel = np.ones((caption_height + height, frame.shape[1], 3), np.float32)
+        panel[caption_height:] = frame
+        cv2.putText(panel, caption, (2, caption_height - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0.1, 0.1, 0.1), 1,
+                    cv2.LINE_AA)
+        panels += [panel, np.ones((caption_height + height, gap, 3), np.float32)]
+    write_png(path, np.concatenate(panels[:-1], axis=1))

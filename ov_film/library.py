@@ -1,0 +1,146 @@
+"""Where models lie, and what `film.json` says of one."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .configuration import FilmConfiguration
+from .errors import FilmError
+
+FORMAT = 1
+MANIFEST, ENCODER, PAIR_MODEL = "film.json", "encoder.xml", "pair.xml"
+FULL_MODEL, BUNDLED_MODEL = "film", "film_lite"
+
+_PACK = Path(__file__).absolute().parent.parent
+_BUNDLED = Path(__file__).absolute().parent / "bundled"
+_FILES = tuple(str(Path(xml).with_suffix(suffix)) for xml in (ENCODER, PAIR_MODEL) for suffix in (".xml", ".bin"))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `film.json` holds.
+
+    Attributes:
+        configuration: the network's sizes.
+        source: what the model was converted from.
+        parity: for each reference ("openvino", "tensorflow") that the converted network was compared with in f32:
+            {"max_error": largest difference of a value of the midpoint, "size": [height, width]}; empty where the
+            source holds no graph to compare with.
+        checksums: SHA-256 of each file beside it.
+    """
+
+    configuration: FilmConfiguration
+    source: str
+    parity: Mapping[str, Any]
+    checksums: Mapping[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Write film.json into the folder."""
+        fields = {"format": FORMAT, "source": self.source, "configuration": self.configuration.as_json(),
+                  "parity": dict(self.parity), "checksums": dict(self.checksums)}
+        (folder / MANIFEST).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a model folder's `film.json`.
+
+    Raises:
+        FilmError: it is missing, damaged, or of another format than this version reads.
+    """
+    path = folder / MANIFEST
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        written = fields["format"]
+        if written != FORMAT:
+            raise FilmError(f"Model {folder} has format {written} where this version reads {FORMAT}: convert it again "
+                            "(python install.py --force).")
+        return Manifest(FilmConfiguration.from_json(fields["configuration"]), str(fields["source"]),
+                        dict(fields["parity"]), dict(fields["checksums"]))
+    except FileNotFoundError as error:
+        raise FilmError(f"Folder {folder} holds no {MANIFEST}, so it is no converted model: convert one into it "
+                        f"(python -m ov_film convert SAVED_MODEL {folder}).") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FilmError(f"{path} is damaged ({error!r}): convert the model again.") from error
+
+
+def file_checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a model; raises FileNotFoundError where one is missing."""
+    checksums = {}
+    for name in _FILES:
+        checksums[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    return checksums
+
+
+def checked_manifest(folder: Path) -> Manifest:
+    """Read `film.json` and check every file against it.
+
+    Raises:
+        FilmError: as `read_manifest`; or a file is missing or not what the conversion wrote.
+    """
+    manifest = read_manifest(folder)
+    try:
+        found = file_checksums(folder)
+    except OSError as error:
+        raise FilmError(f"Model file {error.filename} can't be read ({error.strerror}): convert the model "
+                        "again.") from error
+    for name, checksum in found.items():
+        if manifest.checksums.get(name) != checksum:
+            raise FilmError(f"Model file {folder / name} is damaged (its checksum is not the one in {MANIFEST}): "
+                            "convert the model again.")
+    return manifest
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether the folder holds `film.json` and every file of a model; nothing is checked."""
+    return all((folder / name).is_file() for name in (MANIFEST, *_FILES))
+
+
+def default_models_folder() -> Path:
+    """Return where converted models go: ComfyUI's models/film_openvino if the pack lies in a ComfyUI, else the pack's.
+
+    ComfyUI is found by the pack's place in its custom_nodes, or by COMFYUI_PATH, which ComfyUI-Manager sets.
+    """
+    if _PACK.parent.name == "custom_nodes":
+        return _PACK.parent.parent / "models" / "film_openvino"
+    comfyui = os.environ.get("COMFYUI_PATH")
+    return (Path(comfyui) if comfyui else _PACK) / "models" / "film_openvino"
+
+
+def find_models(folders: Iterable[Path] | None = None) -> dict[str, Path]:
+    """Return every installed model by name; the first folder that has a name wins, the bundled model comes last.
+
+    Args:
+        folders: folders of model folders; `default_models_folder()` if none are given.
+    """
+    models: dict[str, Path] = {}
+    for parent in (*(folders if folders is not None else [default_models_folder()]), _BUNDLED):
+        for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
+            if is_model_folder(folder):
+                models.setdefault(folder.name, folder)
+    return models
+
+
+def default_model(models: Iterable[str]) -> str:
+    """Return which of the installed models to offer first: the full one where it is there."""
+    return FULL_MODEL if FULL_MODEL in models else BUNDLED_MODEL
+
+
+def model_folder(name_or_folder: str | Path, folders: Iterable[Path] | None = None) -> Path:
+    """Return the folder of a model given by name or by path.
+
+    Raises:
+        FilmError: there is no such model.
+    """
+    models = find_models(folders)
+    if str(name_or_folder) in models:
+        return models[str(name_or_folder)]
+    folder = Path(name_or_folder)
+    if folder.is_dir():
+        return folder
+    remedy = "run python install.py to fetch it" if str(name_or_folder) == FULL_MODEL else "choose one of these"
+    raise FilmError(f"Model {str(name_or_folder)!r} is not installed (installed: {', '.join(models)}): {remedy}, or "
+                    "give the path of a converted model's folder.")

@@ -1,0 +1,219 @@
+"""FILM as two OpenVINO models: an encoder for one frame, and a pair model from two encodings to the midpoint.
+
+Reda et al., "FILM: Frame Interpolation for Large Motion", ECCV 2022. The split lets recursion encode each frame
+once. A flow predictor's first convolution reads this frame's features beside the other frame's warped ones; it is
+linear, so its first half belongs to the encoding too. Tensors are NCHW inside; frames and flows NHWC outside.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from .configuration import FilmConfiguration, FilmTensors, fusion_name, predictor_name
+
+Node = ov.Output | ov.Node
+
+
+def encoding_names(configuration: FilmConfiguration) -> list[str]:
+    """Return the names of the encoder's outputs, in order.
+
+    image_i is the image pyramid's level i, features_i the feature pyramid's, and predictor_i what those features add to
+    the first convolution of level i's flow predictor.
+    """
+    return ([f"image_{level}" for level in range(configuration.fusion_levels)]
+            + [f"features_{level}" for level in range(configuration.pyramid_levels)]
+            + [f"predictor_{level}" for level in range(configuration.pyramid_levels)])
+
+
+def build_encoder(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:
+    """Return the encoder: frame (1,H,W,3) float32 in [0,1], sides multiples of `multiple` -> an encoding."""
+    frame = ops.parameter([1, -1, -1, 3], np.float32, name="frame")
+    frame.output(0).set_names({"frame"})
+    layers = _Layers(tensors)
+    images = [_transpose(frame, (0, 3, 1, 2))]
+    for _ in range(configuration.pyramid_levels - 1):
+        images.append(_halve(images[-1]))
+
+    subtrees: list[list[Node]] = []
+    for level, image in enumerate(images):
+        subtree: list[Node] = []
+        for stage in range(configuration.subtree_stages(level)):
+            net = _halve(subtree[-1]) if stage else image
+            for convolution in (2 * stage, 2 * stage + 1):
+                net = layers.activated(net, f"feat_net/sub_extractor/cfeat_conv_{convolution}")
+            subtree.append(net)
+        subtrees.append(subtree)
+
+    encoding: dict[str, Node] = {f"image_{level}": image for level, image in enumerate(images)}
+    for level in range(configuration.pyramid_levels):
+        features = _concatenate([subtrees[level - stage][stage]
+                                 for stage in range(min(level + 1, len(configuration.feature_filters)))])
+        encoding[f"features_{level}"] = features
+        name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
+        encoding[f"predictor_{level}"] = layers.convolution(features, name, inputs=slice(0, configuration.features(level)))
+    return _model({name: encoding[name] for name in encoding_names(configuration)}, [frame], "film_encoder")
+
+
+def build_pair_model(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:
+    """Return the pair model: encodings of the first and the last frame -> the frame midway between them.
+
+    Inputs are the encoder's outputs, "first_" and "last_" before each name. Outputs, all NHWC float32:
+    midpoint (1,H,W,3), not clamped; warped_first and warped_last (1,H,W,3), both frames moved to the midpoint;
+    forward_flow_i and backward_flow_i (1,h,w,2) for each fusion level i, in pixels (x, y) of that level, from the
+    first frame to the last and back; and grid_k, every grid that is sampled by.
+
+    The grids are outputs so that they stay exact: OpenVINO's CPU plugin computes what lies between the last
+    convolution and an output in f32 even at bf16, whose 8 bits would move a pixel of a 640-pixel row by half a pixel.
+    """
+    channels = _encoding_channels(configuration)
+    first, last = ({name: _input(f"{end}_{name}", channels[name]) for name in encoding_names(configuration)}
+                   for end in ("first", "last"))
+    layers = _Layers(tensors)
+    forward_flows, backward_flows = _flow_pyramids(first, last, layers, configuration)
+
+    aligned, warped = [], []
+    for level in range(configuration.fusion_levels):
+        # Frames are read backwards along half a flow: the first one with the flow that leaves the last.
+        half_backward, half_forward = (ops.multiply(flows[level], _constant(0.5))
+                                       for flows in (backward_flows, forward_flows))
+        parts = []
+        for encoding, half in ((first, half_backward), (last, half_forward)):
+            grid = layers.grid(half)
+            parts += [_sample(encoding[f"{kind}_{level}"], grid) for kind in ("image", "features")]
+        aligned.append([*parts, half_backward, half_forward])
+        warped.append((parts[0], parts[2]))
+
+    net = _concatenate(aligned[-1])
+    for level in reversed(range(configuration.fusion_levels - 1)):
+        net = layers.convolution(_enlarge(net, "nearest"), fusion_name(3 * level))
+        for convolution in (3 * level + 1, 3 * level + 2):
+            joined = net if convolution % 3 == 2 else _concatenate([*aligned[level], net])
+            net = layers.activated(joined, fusion_name(convolution))
+    midpoint = layers.convolution(net, fusion_name(3 * (configuration.fusion_levels - 1)))
+
+    outputs = {"midpoint": midpoint, "warped_first": warped[0][0], "warped_last": warped[0][1]}
+    for level in range(configuration.fusion_levels):
+        outputs[f"forward_flow_{level}"] = forward_flows[level]
+        outputs[f"backward_flow_{level}"] = backward_flows[level]
+    outputs = {name: _transpose(node, (0, 2, 3, 1)) for name, node in outputs.items()}
+    outputs |= {f"grid_{index}": grid for index, grid in enumerate(layers.grids)}
+    return _model(outputs, [*first.values(), *last.values()], "film_pair")
+
+
+def _flow_pyramids(first: dict[str, Node], last: dict[str, Node], layers: "_Layers",
+                   configuration: FilmConfiguration) -> tuple[list[Node], list[Node]]:
+    """Return the forward and the backward flow pyramid, finest level first, (1,2,h,w) in pixels of the level."""
+    pyramids = []
+    for this, other in ((first, last), (last, first)):
+        flows: list[Node] = []
+        for level in reversed(range(configuration.pyramid_levels)):
+            features = other[f"features_{level}"]
+            if flows:
+                upsampled = ops.multiply(_enlarge(flows[-1], "linear_onnx"), _constant(2.0))
+                features = _sample(features, layers.grid(upsampled))
+            index = configuration.predictor(level)
+            name, width = predictor_name(index, configuration), configuration.features(level)
+            net = layers.convolution(features, f"{name}/conv_0", inputs=slice(width, 2 * width), bias=False)
+            net = _leaky_relu(ops.add(net, this[f"predictor_{level}"]))
+            last_step = configuration.flow_convolutions[index] + 1
+            for step in range(1, last_step):
+                net = layers.activated(net, f"{name}/conv_{step}")
+            residual = layers.convolution(net, f"{name}/conv_{last_step}")
+            flows.append(ops.add(residual, upsampled) if flows else residual)
+        pyramids.append(flows[::-1])
+    return pyramids[0], pyramids[1]
+
+
+class _Layers:
+    """The layers that have weights, and the warp, whose grids are counted."""
+
+    def __init__(self, tensors: FilmTensors) -> None:
+        self._tensors = tensors
+        self.grids: list[Node] = []
+
+    def convolution(self, net: Node, name: str, inputs: slice = slice(None), bias: bool = True) -> Node:
+        """Convolve by (a part of the input channels of) a named kernel, padded as TensorFlow's "same"."""
+        kernel = self._tensors[f"{name}/kernel"][:, :, inputs].transpose(3, 2, 0, 1)
+        size = kernel.shape[2]
+        before, after = [(size - 1) // 2] * 2, [size // 2] * 2
+        net = ops.convolution(net, _constant(np.ascontiguousarray(kernel)), [1, 1], before, after, [1, 1])
+        return ops.add(net, _constant(self._tensors[f"{name}/bias"].reshape(1, -1, 1, 1))) if bias else net
+
+    def activated(self, net: Node, name: str) -> Node:
+        """Convolve and activate."""
+        return _leaky_relu(self.convolution(net, name))
+
+    def grid(self, flow: Node) -> Node:
+        """Return GridSample's grid (1,h,w,2) that reads each pixel at its place plus the flow (1,2,h,w)."""
+        height, width = (ops.gather(ops.shape_of(flow), np.int64(axis), np.int64(0)) for axis in (2, 3))
+        # Pixel centres of an axis of n pixels lie at (2 i + 1) / n - 1 where its borders lie at -1 and 1.
+        x, y = (ops.subtract(ops.divide(_odd_numbers(side), ops.convert(side, "f32")), _constant(1.0))
+                for side in (width, height))
+        shape = ops.concat([ops.unsqueeze(side, np.int64(0)) for side in (height, width)], 0)
+        centres = ops.concat([ops.unsqueeze(ops.broadcast(x, shape), np.int64(2)),
+                              ops.unsqueeze(ops.broadcast(ops.unsqueeze(y, np.int64(1)), shape), np.int64(2))], 2)
+        sides = ops.convert(ops.concat([ops.unsqueeze(side, np.int64(0)) for side in (width, height)], 0), "f32")
+        offsets = ops.multiply(_transpose(flow, (0, 2, 3, 1)), ops.divide(_constant(2.0), sides))
+        self.grids.append(ops.add(offsets, ops.unsqueeze(centres, np.int64(0))))
+        return self.grids[-1]
+
+
+def _transpose(net: Node, order: Sequence[int]) -> Node:
+    return ops.transpose(net, np.array(order, np.int64))
+
+
+def _odd_numbers(count: Node) -> Node:
+    numbers = ops.range(np.int64(0), count, np.int64(1), "i64")
+    return ops.add(ops.multiply(ops.convert(numbers, "f32"), _constant(2.0)), _constant(1.0))
+
+
+def _sample(image: Node, grid: Node) -> Node:
+    """Warp backwards, bilinear; what lies outside repeats the border."""
+    return ops.grid_sample(image, grid, {"align_corners": False, "mode": "bilinear", "padding_mode": "border"})
+
+
+def _halve(image: Node) -> Node:
+    return ops.avg_pool(image, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=True)
+
+
+def _enlarge(image: Node, mode: str) -> Node:
+    return ops.interpolate(image, np.array([2.0, 2.0], np.float32), mode, "scales", [0, 0], [0, 0],
+                           "asymmetric" if mode == "nearest" else "half_pixel", axes=np.array([2, 3], np.int64),
+                           nearest_mode="floor")
+
+
+def _leaky_relu(net: Node) -> Node:
+    return ops.prelu(net, _constant(0.2))
+
+
+def _concatenate(nodes: Sequence[Node]) -> Node:
+    return ops.concat(list(nodes), 1) if len(nodes) > 1 else nodes[0]
+
+
+def _constant(value: object) -> Node:
+    return ops.constant(np.asarray(value, np.float32))
+
+
+def _encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
+    channels = {f"image_{level}": 3 for level in range(configuration.fusion_levels)}
+    for level in range(configuration.pyramid_levels):
+        channels[f"features_{level}"] = configuration.features(level)
+        channels[f"predictor_{level}"] = configuration.flow_filters[configuration.predictor(level)]
+    return channels
+
+
+def _input(name: str, channels: int) -> Node:
+    parameter = ops.parameter([1, channels, -1, -1], np.float32, name=name)
+    parameter.output(0).set_names({name})
+    return parameter
+
+
+def _model(outputs: dict[str, Node], inputs: Sequence[Node], name: str) -> ov.Model:
+    results = []
+    for output_name, node in outputs.items():
+        result = ops.result(node, name=output_name)
+        result.output(0).set_names({output_name})
+        results.append(result)
+    return ov.Model(results, list(inputs), name)
