@@ -15,16 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted; nothing was installed or replaced.", file=sys.stderr)
         return 130
-    except ImportError as error:
+    except Exception as error:  # Manager's users see a console: one line for them, the traceback behind --debug
         if options.debug:
             raise
-        print(f"A required package can't be imported ({error}): type `{sys.executable} -m pip install -r "
-              f"{Path(__file__).with_name('requirements.txt')}`.", file=sys.stderr)
-        return 1
-    except Exception as error:  # Manager's users see a console: one line for them, the rest behind --debug
-        if options.debug:
-            raise
-        print(error, file=sys.stderr)
+        sentence = " ".join(str(error).split())
+        if isinstance(error, ImportError):
+            sentence += f": type `{sys.executable} -m pip install -r requirements.txt` in this pack's folder."
+        print(sentence, file=sys.stderr)
         return 1
     return 0
 

@@ -1,5 +1,6 @@
 """What a set of FILM tensors says of the network: its configuration, read off names and shapes."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -68,6 +69,10 @@ class FilmConfiguration:
         encoder = sum(2 * self.subtree_stages(level) for level in range(self.pyramid_levels))
         flow = sum(self.flow_convolutions[self.predictor(level)] + 2 for level in range(self.pyramid_levels))
         return 2 * encoder + 2 * flow + 3 * len(self.fusion_filters) + 1
+
+    def parameters(self) -> int:
+        """Numbers in all tensors together."""
+        return sum(math.prod(shape) for shape in expected_shapes(self).values())
 
     def as_json(self) -> dict[str, Any]:
         """Return what `film.json` stores."""
@@ -161,23 +166,31 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
         raise FilmError(f"The model has {configuration.fusion_levels} fusion levels and "
                         f"{len(configuration.flow_filters)} flow predictors, more than {configuration.pyramid_levels} "
                         "pyramid levels can have: give the right number of pyramid levels.")
-    expected = _expected_shapes(configuration)
-    for name, shape in expected:
+    expected = expected_shapes(configuration)
+    for name, shape in expected.items():
         found = tensors[name].shape if name in tensors else "none"
         if found != shape:
             raise FilmError(f"Tensor {name} has shape {found} where a FILM like this has {shape}: give it the "
                             "SavedModel of google/film.")
-    surplus = sorted(tensors.keys() - dict(expected).keys())
+    surplus = sorted(tensors.keys() - expected.keys())
     if surplus:
         raise FilmError(f"Tensor {surplus[0]} is none of a FILM like this: give it the SavedModel of google/film.")
 
 
-def _expected_shapes(configuration: FilmConfiguration) -> list[tuple[str, tuple[int, ...]]]:
-    shapes: list[tuple[str, tuple[int, ...]]] = []
+def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor that a FILM of this configuration has, by name.
+
+    Raises:
+        FilmError: levels that share a flow predictor have features of different widths.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def convolution(name: str, size: int, inputs: int, outputs: int) -> int:
-        shapes.append((f"{name}/kernel", (size, size, inputs, outputs)))
-        shapes.append((f"{name}/bias", (outputs,)))
+        kernel = (size, size, inputs, outputs)
+        if shapes.setdefault(f"{name}/kernel", kernel) != kernel:
+            raise FilmError(f"Convolution {name} would have to read {inputs} channels at one level and "
+                            f"{shapes[f'{name}/kernel'][2]} at another, so the model is no FILM: give it google/film.")
+        shapes[f"{name}/bias"] = (outputs,)
         return outputs
 
     channels = 3

@@ -53,7 +53,8 @@ def install(models: Path, *, source: str | None = None, force: bool = False,
         report: what is told of the progress, a sentence at a time.
 
     Raises:
-        FilmError: every way failed, or `source` is none of these; a model that was there is untouched.
+        FilmError: every way failed, `source` is none of these, or a SavedModel lies where the converted one goes; a
+            model that was there is untouched.
         ImportError: a package of requirements.txt is missing.
         OSError: `models` can't be written to.
     """
@@ -61,6 +62,9 @@ def install(models: Path, *, source: str | None = None, force: bool = False,
     if source is None and not force and _is_installed(model):
         report(f"FILM is installed in {model}.")
         return model
+    if (model / "saved_model.pb").is_file():
+        raise FilmError(f"Folder {model} is a SavedModel where the converted model goes: give that folder another name "
+                        "there, and it is converted.")
     from .convert import convert  # it needs OpenVINO; where that is missing, nothing should be fetched first
 
     models.mkdir(parents=True, exist_ok=True)
@@ -158,15 +162,18 @@ def _from_kaggle(handle: str, scratch: Path) -> Path:
 
 def _from_url(url: str, scratch: Path) -> Path:
     import pooch
+    from tqdm import tqdm
 
-    download = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16, timeout=_PATIENCE)
-
-    def attempt(url: str, output: str, pooch: object) -> None:
-        try:
-            download(url, output, pooch)
-        except requests.HTTPError as error:  # an answer, no broken transfer: pooch must not ask again
-            raise FilmError(f"Server refuses the download ({error}): open the address in a browser, save the "
-                            "archive, and give the file as --source.") from error
+    def attempt(url: str, output: str, _: object) -> None:
+        # pooch sets the bar's total, but shows it only if it is true, which for tqdm means a total.
+        with tqdm(total=1, unit="B", unit_scale=True) as bar:
+            try:
+                pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=_PATIENCE)(url, output, None)
+            except requests.HTTPError as error:  # an answer, no broken transfer: pooch must not ask again
+                raise FilmError(f"Server refuses the download ({error}): open the address in a browser, save the "
+                                "archive, and give the file as --source.") from error
+            if Path(output).stat().st_size < bar.total:  # requests over urllib3 1.26 takes that for the end
+                raise requests.ConnectionError
 
     name = f"{FULL_MODEL}.tar.gz"
     storage = pooch.create(path=scratch, base_url="", registry={name: None}, urls={name: url},

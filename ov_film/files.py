@@ -1,6 +1,5 @@
 """Files that appear whole or not at all."""
 
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise FilmError(f"{path} can't be written ({error.strerror or error}): choose another place or make room there."
                         ) from error

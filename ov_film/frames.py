@@ -75,8 +75,9 @@ def read_frame(path: Path) -> Frame:
         image = None
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise FilmError(f"Image {path} is damaged or of a kind that can't be read: give a PNG, JPEG or WebP file.")
-    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return np.asarray(rgb, np.float32) / np.float32(np.iinfo(image.dtype).max)
+    most = 255 if image.dtype == np.uint8 else 65535
+    frame: Frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.float32) / np.float32(most)
+    return frame
 
 
 def write_png(path: Path, frame: Frame) -> None:

@@ -10,7 +10,7 @@ from .devices import Device, choose_device, choose_precision
 from .errors import FilmError
 from .frames import Frame, check_frame, check_same_size, size_text
 from .library import checked_manifest, model_folder
-from .memory import check_memory, run_memory
+from .memory import check_memory, encoding_bytes, network_bytes
 
 TIME_STEPS = 64  # `time` is rounded to a multiple of 1/64
 MOST_TIMES = 16
@@ -36,6 +36,7 @@ class Report:
     resolution: tuple[int, int] | None
 
     def __str__(self) -> str:
+        """Return one line for people."""
         at = f", {self.resolution[1]}x{self.resolution[0]}" if self.resolution else ""
         return f"{self.model} on {self.device} ({self.full_name}), {self.precision}{at}"
 
@@ -90,7 +91,7 @@ class FilmModel:
         target = round(time * TIME_STEPS)
         if target in (0, TIME_STEPS):
             return first if target == 0 else last
-        network = self._network(first, 3)
+        network = self._network(first, times=2)
         low, high = 0, TIME_STEPS
         before, after = network.encode(first), network.encode(last)
         while True:
@@ -127,8 +128,16 @@ class FilmModel:
             FilmError: as `interpolate`.
         """
         self._check_pair(first, last)
-        network = self._network(first, 2)
+        network = self._network(first, times=1)
         return network.details(network.encode(first), network.encode(last))
+
+    def memory_needed(self, height: int, width: int, times: int = 1) -> int:
+        """Return about how many bytes a run at this size takes beyond what the process holds, frames not counted."""
+        resolution, value_bytes = self._padded(height, width), 4 if self._precision == "f32" else 2
+        encodings = (times + 1) * encoding_bytes(self._configuration, *resolution, value_bytes)
+        if resolution == self._resolution:  # it is compiled, and its memory taken
+            return encodings
+        return encodings + network_bytes(self._configuration, *resolution, value_bytes)
 
     def report(self) -> Report:
         """Return what really runs; the resolution is that of the last run."""
@@ -144,7 +153,7 @@ class FilmModel:
             check_frame(frame, f"Frame {number}")
             if previous is not None and times:
                 check_same_size(previous, frame, f"Frame {number - 1}", f"frame {number}")
-                network = self._network(frame, times + 1)
+                network = self._network(frame, times)
                 before = before or network.encode(previous)
                 after = network.encode(frame)
                 yield from _between(network, before, after, times)
@@ -157,19 +166,22 @@ class FilmModel:
         check_frame(last, "The last frame")
         check_same_size(first, last, "The first frame", "the last frame")
 
-    def _network(self, frame: Frame, encodings: int) -> CompiledFilm:
+    def _network(self, frame: Frame, times: int) -> CompiledFilm:
         """Return the network compiled for a frame's size; what an earlier size used for its layers is given back."""
-        multiple = self._configuration.multiple
-        height, width = (side + -side % multiple for side in frame.shape[:2])
-        if self._resolution != (height, width):
+        resolution = self._padded(*frame.shape[:2])
+        if self._resolution != resolution:
             if self._resolution is not None:
                 self._compiled(*self._resolution).release_memory()
             self._resolution = None
-            needed = run_memory(self._configuration, height, width, encodings, self._precision)
-            check_memory(needed, size_text(frame))
-        network = self._compiled(height, width)
-        self._resolution = height, width
+            if self._device.name == "CPU":
+                check_memory(self.memory_needed(*resolution, times), f"A pair of {size_text(frame)}")
+        network = self._compiled(*resolution)
+        self._resolution = resolution
         return network
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        multiple = self._configuration.multiple
+        return height + -height % multiple, width + -width % multiple
 
     def _compile(self, height: int, width: int) -> CompiledFilm:
         return CompiledFilm(self._folder, self._configuration, self._device.name, self._precision, height, width)

@@ -6,6 +6,7 @@ linear, so its first half belongs to the encoding too. Tensors are NCHW inside; 
 """
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import openvino as ov
@@ -13,18 +14,19 @@ from openvino import opset13 as ops
 
 from .configuration import FilmConfiguration, FilmTensors, fusion_name, predictor_name
 
-Node = ov.Output | ov.Node
+Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
 
 
-def encoding_names(configuration: FilmConfiguration) -> list[str]:
-    """Return the names of the encoder's outputs, in order.
+def encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
+    """Return the names of the encoder's outputs, in order, with their channels.
 
-    image_i is the image pyramid's level i, features_i the feature pyramid's, and predictor_i what those features add to
-    the first convolution of level i's flow predictor.
+    image_i is the image pyramid's level i, features_i the feature pyramid's, and predictor_i what those features add
+    to the first convolution of level i's flow predictor.
     """
-    return ([f"image_{level}" for level in range(configuration.fusion_levels)]
-            + [f"features_{level}" for level in range(configuration.pyramid_levels)]
-            + [f"predictor_{level}" for level in range(configuration.pyramid_levels)])
+    levels = range(configuration.pyramid_levels)
+    return ({f"image_{level}": 3 for level in range(configuration.fusion_levels)}
+            | {f"features_{level}": configuration.features(level) for level in levels}
+            | {f"predictor_{level}": configuration.flow_filters[configuration.predictor(level)] for level in levels})
 
 
 def build_encoder(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:
@@ -52,8 +54,9 @@ def build_encoder(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
                                  for stage in range(min(level + 1, len(configuration.feature_filters)))])
         encoding[f"features_{level}"] = features
         name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
-        encoding[f"predictor_{level}"] = layers.convolution(features, name, inputs=slice(0, configuration.features(level)))
-    return _model({name: encoding[name] for name in encoding_names(configuration)}, [frame], "film_encoder")
+        own = slice(0, configuration.features(level))
+        encoding[f"predictor_{level}"] = layers.convolution(features, name, inputs=own)
+    return _model({name: encoding[name] for name in encoding_channels(configuration)}, [frame], "film_encoder")
 
 
 def build_pair_model(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:
@@ -67,9 +70,8 @@ def build_pair_model(tensors: FilmTensors, configuration: FilmConfiguration) -> 
     The grids are outputs so that they stay exact: OpenVINO's CPU plugin computes what lies between the last
     convolution and an output in f32 even at bf16, whose 8 bits would move a pixel of a 640-pixel row by half a pixel.
     """
-    channels = _encoding_channels(configuration)
-    first, last = ({name: _input(f"{end}_{name}", channels[name]) for name in encoding_names(configuration)}
-                   for end in ("first", "last"))
+    first, last = ({name: _input(f"{end}_{name}", channels)
+                    for name, channels in encoding_channels(configuration).items()} for end in ("first", "last"))
     layers = _Layers(tensors)
     forward_flows, backward_flows = _flow_pyramids(first, last, layers, configuration)
 
@@ -194,14 +196,6 @@ def _concatenate(nodes: Sequence[Node]) -> Node:
 
 def _constant(value: object) -> Node:
     return ops.constant(np.asarray(value, np.float32))
-
-
-def _encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
-    channels = {f"image_{level}": 3 for level in range(configuration.fusion_levels)}
-    for level in range(configuration.pyramid_levels):
-        channels[f"features_{level}"] = configuration.features(level)
-        channels[f"predictor_{level}"] = configuration.flow_filters[configuration.predictor(level)]
-    return channels
 
 
 def _input(name: str, channels: int) -> Node:

@@ -148,15 +148,14 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, st
                 return client(handle)
 
             module = ModuleType(name)
-            module.__spec__ = ModuleSpec(name, None)
             setattr(module, function, called)
             monkeypatch.setitem(sys.modules, name, module)
 
         stand_in("kagglehub", "model_download", kaggle)
+        there = {"tensorflow", "tensorflow_hub"} if tensorflow_hub else set()
+        monkeypatch.setattr(fetch, "find_spec", lambda name: ModuleSpec(name, None) if name in there else None)
         if tensorflow_hub:
             stand_in("tensorflow_hub", "resolve", tensorflow_hub)
-        else:
-            monkeypatch.setattr(fetch, "find_spec", lambda name: None)
         return asked
 
     return set_up
@@ -370,8 +369,7 @@ def test_failure_keeps_the_installed_model(path: str, tmp_path: Path, models: Pa
 
 @pytest.mark.parametrize("place", [lambda models: archive(models / "film.tar.gz", "placed"),
                                    lambda models: archive(models / "film-tensorflow2-film-v1.tar.gz", "placed"),
-                                   lambda models: saved_model(models / "film_saved_model", "placed"),
-                                   lambda models: saved_model(models / "film", "placed")])
+                                   lambda models: saved_model(models / "film_saved_model", "placed")])
 def test_what_was_placed_by_hand_is_converted_without_a_network(place: Callable[[Path], Path], models: Path,
                                                                 clients) -> None:
     asked = clients(kaggle=no_network)
@@ -391,6 +389,15 @@ def test_damaged_archive_placed_by_hand_is_reported_and_passed_over(tmp_path: Pa
     assert any("film.tar.gz can't be unpacked" in line for line in said)
     assert installed(models / "film") == "kaggle"
     assert (models / "film.tar.gz").is_file()
+
+
+def test_saved_model_in_the_place_of_the_converted_one_is_kept(models: Path, clients) -> None:
+    asked = clients(kaggle=no_network)
+    saved_model(models / "film")
+    with pytest.raises(FilmError, match="give that folder another name"):
+        fetch.install(models)
+    assert asked == []
+    assert (models / "film" / "saved_model.pb").is_file()
 
 
 def test_instructions_name_the_place_that_is_looked_at(models: Path, clients) -> None:
