@@ -1,7 +1,5 @@
 """Convert a SavedModel of FILM into a model folder, and prove that it is the same network."""
 
-import shutil
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +16,7 @@ from .configuration import (
 )
 from .devices import core
 from .errors import FilmError
+from .files import written_whole
 from .library import ENCODER, MANIFEST, PAIR_MODEL, Manifest, file_checksums
 from .network import build_encoder, build_pair_model
 from .saved_model import opened_saved_model, read_film_tensors
@@ -161,31 +160,13 @@ def _read_npz(path: Path) -> tuple[FilmTensors, int]:
 
 
 def _write(network: _Network, output: Path, source: str, parity: dict[str, Any], weights: str) -> Manifest:
-    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        temporary.mkdir(parents=True)
+    with written_whole(output) as folder:
+        folder.mkdir()
         for model, name in ((network.encoder, ENCODER), (network.pair_model, PAIR_MODEL)):
-            ov.save_model(model, temporary / name, compress_to_fp16=weights == "f16")
-        manifest = Manifest(network.configuration, source, parity, file_checksums(temporary))
-        manifest.write(temporary)
-        _replace(temporary, output)
-        return manifest
-    except (OSError, RuntimeError) as error:
-        raise FilmError(f"Model folder {output} can't be written ({error}): choose another place or make room "
-                        "there.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace(new: Path, old: Path) -> None:
-    """Rename a folder to a name that may be taken; the old one is restored if that fails."""
-    aside = new.with_name(new.name + ".old")
-    if old.exists():
-        old.rename(aside)
-    try:
-        new.rename(old)
-    except OSError:
-        if aside.exists():
-            aside.rename(old)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+            try:
+                ov.save_model(model, folder / name, compress_to_fp16=weights == "f16")
+            except RuntimeError as error:
+                raise OSError(f"OpenVINO: {error}") from error
+        manifest = Manifest(network.configuration, source, parity, file_checksums(folder))
+        manifest.write(folder)
+    return manifest

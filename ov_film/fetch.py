@@ -22,6 +22,7 @@ from .library import FULL_MODEL, is_model_folder, read_manifest
 HANDLE = "https://tfhub.dev/google/film/1"
 ARCHIVE_URL = "https://www.kaggle.com/api/v1/models/google/film/tensorFlow2/film/1/download"
 
+_PACK = Path(__file__).absolute().parent.parent
 _PATIENCE = 15  # seconds without a byte, after which a connection is given up
 _RETRIES = 2
 
@@ -93,9 +94,9 @@ def install(models: Path, *, source: str | None = None, force: bool = False,
 
 
 def by_hand(models: Path) -> str:
-    """Return the sentences that tell how to get the full model into `models` where it can't be fetched."""
+    """Return the sentence that tells how to get the full model into `models` where it can't be fetched."""
     return (f"To have the full model, download {ARCHIVE_URL} in a browser, on any computer, move the file to "
-            f"{models / f'{FULL_MODEL}.tar.gz'}, and run install.py again.")
+            f"{models / f'{FULL_MODEL}.tar.gz'}, and type `python install.py` (ComfyUI's Python) in {_PACK}.")
 
 
 def _is_installed(model: Path) -> bool:

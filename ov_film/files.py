@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,20 +11,44 @@ from .errors import FilmError
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; what was written there is renamed to `path`, or removed if the body raises.
+    """Yield a temporary name beside `path`; the file or folder made there replaces `path`, or goes if the body raises.
 
     The name is hidden and has the suffix of `path`. Missing parent folders are created.
 
     Raises:
-        FilmError: the folder or the file can't be written, or the disk is full.
+        FilmError: it can't be written, or the disk is full; what was at `path` is still there.
     """
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.replace(path)
+        if temporary.is_dir():
+            _replace_folder(temporary, path)
+        else:
+            temporary.replace(path)
     except OSError as error:
         raise FilmError(f"{path} can't be written ({error.strerror or error}): choose another place or make room there."
                         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename a folder to a name that may be taken, which a rename alone does only to empty folders, on some systems."""
+    aside = new.with_name(new.name + ".old")
+    if path.exists():
+        path.rename(aside)
+    try:
+        new.rename(path)
+    except OSError:
+        if aside.exists():
+            aside.rename(path)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

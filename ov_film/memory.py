@@ -14,9 +14,11 @@ _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3
 
 def encoding_bytes(configuration: FilmConfiguration, height: int, width: int, value_bytes: int) -> int:
     """Return the bytes of one encoding of a padded frame; its images have 4 bytes a value, the rest `value_bytes`."""
-    per_pixel = sum(channels * (4 if name.startswith("image") else value_bytes) / 4 ** int(name.rsplit("_", 1)[1])
-                    for name, channels in encoding_channels(configuration).items())
-    return round(per_pixel * height * width)
+    total = 0
+    for name, channels in encoding_channels(configuration).items():
+        level = int(name.rsplit("_", 1)[1])
+        total += channels * (height >> level) * (width >> level) * (4 if name.startswith("image") else value_bytes)
+    return total
 
 
 def network_bytes(configuration: FilmConfiguration, height: int, width: int, value_bytes: int) -> int:

@@ -73,4 +73,5 @@ def _unpack(archive: Path, folder: Path) -> None:
                                     f"{_MOST_MEMBERS} files: it is no FILM, fetch the SavedModel elsewhere.")
                 tar.extract(member, folder, filter="data")
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise FilmError(f"Archive {archive} can't be unpacked ({error}): fetch it again, as a .tar.gz.") from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise FilmError(f"Archive {archive} can't be unpacked ({reason}): fetch it again, as a .tar.gz.") from error

@@ -1,0 +1,187 @@
+"""The command line: interpolate, convert, devices, models."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from .errors import FilmError
+
+if TYPE_CHECKING:
+    from .frames import Frame
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, or 1 after one line on stderr."""
+    debug = "--debug" in (sys.argv if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(arguments)
+        options.command(options)
+        return 0
+    except KeyboardInterrupt:
+        return _failed("interrupted; nothing was written.", debug)
+    except FilmError as error:
+        return _failed(str(error), debug)
+    except ImportError as error:
+        return _failed(f"Python can't import {error.name} ({error}): python -m pip install -r requirements.txt.", debug)
+    except Exception as error:
+        return _failed(f"unexpected {type(error).__name__}: {error} (--debug shows where).", debug)
+
+
+def _failed(message: str, debug: bool) -> int:
+    if debug:
+        raise
+    print("ov_film:", " ".join(message.split()), file=sys.stderr)
+    return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise FilmError(f"{message}: see {self.prog} --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m ov_film", description="Make the frames between frames, with FILM on OpenVINO.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, function: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.add_argument("--debug", action="store_true", help="show a traceback where a command fails")
+        added.set_defaults(command=function)
+        return added
+
+    interpolate = command("interpolate", _interpolate, "Interpolate between two or more images.")
+    interpolate.add_argument("first", type=Path, metavar="FIRST", help="the first image")
+    interpolate.add_argument("last", type=Path, metavar="LAST", help="the image after it")
+    interpolate.add_argument("more", type=Path, nargs="*", metavar="MORE", help="further images, all of one size")
+    interpolate.add_argument("--output", type=Path, required=True, metavar="OUT",
+                             help="a .webm, a .png (the midpoint of two images), or a new folder for PNGs")
+    interpolate.add_argument("--times", type=int, default=1, metavar="N",
+                             help="depth of the recursion: 2**N - 1 new frames in each gap (default: 1)")
+    interpolate.add_argument("--fps", type=_frame_rate, default=Fraction(30), metavar="FPS",
+                             help="frame rate of the .webm, such as 30, 23.976 or 24000/1001 (default: 30)")
+    interpolate.add_argument("--crf", type=int, default=20, metavar="N",
+                             help="quality of the .webm from 0 (best) to 63 (default: 20)")
+    interpolate.add_argument("--figure", type=Path, metavar="FILE.png",
+                             help="also draw the first image, its midpoint with the next, and the next side by side")
+    interpolate.add_argument("--model", metavar="NAME", help="an installed model or a model folder (default: film "
+                             "where it is installed, else film_lite)")
+    interpolate.add_argument("--device", default="AUTO", help="AUTO or one that the command devices lists")
+    interpolate.add_argument("--precision", default="auto", help="auto (the fastest native one), f32, bf16 or f16")
+
+    convert = command("convert", _convert, "Convert a SavedModel of FILM into a model folder.")
+    convert.add_argument("saved_model", type=Path, metavar="SAVED_MODEL",
+                         help="a SavedModel folder, its .tar.gz, or an .npz of FILM's tensors by name")
+    convert.add_argument("output", type=Path, metavar="OUT_FOLDER", help="the model folder to make")
+    convert.add_argument("--verify", action="store_true", help="compare with TensorFlow as well (it must be installed)")
+    convert.add_argument("--weights", choices=("f32", "f16"), default="f32",
+                         help="what the files hold; f16 halves them (default: f32)")
+
+    command("devices", _devices, "List the devices that OpenVINO sees, and their native precisions.")
+    command("models", _models, "List the installed models and where they are.")
+    return parser
+
+
+def _frame_rate(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no frame rate such as 30, 23.976 or 24000/1001") from None
+
+
+def _interpolate(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from .frames import check_same_size, read_frame
+    from .library import default_model, find_models
+    from .model import FilmModel
+
+    paths = [options.first, options.last, *options.more]
+    _check_output(options, len(paths))
+    first = read_frame(paths[0])
+    for path in paths[1:]:  # now, not after minutes
+        check_same_size(first, read_frame(path), str(paths[0]), str(path))
+    model = FilmModel.load(options.model or default_model(find_models()), options.device, options.precision)
+
+    began = time.monotonic()
+    frames = model.interpolate_recursively((read_frame(path) for path in paths), options.times)
+    total = ((len(paths) - 1) << options.times) + 1
+    frames = iter(tqdm(frames, total=total, unit="frame", disable=None))
+    if options.figure:
+        frames = _with_figure(frames, options.figure, options.times)
+    _write(frames, options)
+    print(f"{model.report()}: {total} frames in {time.monotonic() - began:.1f} s -> {options.output}")
+
+
+def _check_output(options: argparse.Namespace, images: int) -> None:
+    output, suffix = options.output, options.output.suffix.lower()
+    if suffix not in ("", ".webm", ".png"):
+        raise FilmError(f"Output {output} ends in {suffix}: choose a .webm, a .png or a folder.")
+    if suffix == ".png" and (images, options.times) != (2, 1):
+        raise FilmError(f"Output {output} holds one midpoint, not {images} images at --times {options.times}: give two "
+                        "images and --times 1, or a .webm or a folder.")
+    if not suffix and output.exists() and (output.is_file() or any(output.iterdir())):
+        raise FilmError(f"Output folder {output} exists and is not empty: choose another, or empty it.")
+    if options.figure and (options.times < 1 or options.figure.suffix.lower() != ".png"):
+        raise FilmError(f"Figure {options.figure} shows a midpoint, as a PNG: name it .png and use --times 1 or more.")
+
+
+def _with_figure(frames: "Iterable[Frame]", path: Path, times: int) -> "Iterator[Frame]":
+    """Pass frames through; draw the first gap's ends and its midpoint when they have come by."""
+    from .frames import write_figure
+
+    captions = {0: "first", 1 << times >> 1: "interpolated", 1 << times: "last"}
+    shown = []
+    for number, frame in enumerate(frames):
+        yield frame
+        if number in captions:
+            shown.append((captions[number], frame))
+            if len(shown) == len(captions):
+                write_figure(path, shown)
+
+
+def _write(frames: "Iterator[Frame]", options: argparse.Namespace) -> None:
+    from .files import written_whole
+    from .frames import write_png
+    from .video import write_webm
+
+    suffix = options.output.suffix.lower()
+    if suffix == ".webm":
+        write_webm(options.output, frames, options.fps, crf=options.crf)
+    elif suffix == ".png":
+        _, midpoint, _ = frames
+        write_png(options.output, midpoint)
+    else:
+        with written_whole(options.output) as folder:
+            for number, frame in enumerate(frames, start=1):
+                write_png(folder / f"frame_{number:06d}.png", frame)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from .convert import convert
+
+    manifest = convert(options.saved_model, options.output, verify=options.verify, weights=options.weights)
+    for reference, figures in manifest.parity.items():
+        height, width = figures["size"]
+        print(f"Largest difference from {reference} at {width}x{height}: {figures['max_error']:.2g}")
+    print(f"{manifest.configuration.parameters():,} parameters -> {options.output}")
+
+
+def _devices(options: argparse.Namespace) -> None:
+    from .devices import find_devices
+
+    for device in find_devices():
+        print(f"{device.name}: {device.full_name}; {', '.join(device.precisions)}")
+
+
+def _models(options: argparse.Namespace) -> None:
+    from .library import FULL_MODEL, default_models_folder, find_models, read_manifest
+
+    models = find_models()
+    for name, folder in models.items():
+        print(f"{name}: {read_manifest(folder).configuration.parameters():,} parameters, {folder}")
+    if FULL_MODEL not in models:
+        print(f"{FULL_MODEL}: not installed; python install.py fetches it into {default_models_folder()}")
