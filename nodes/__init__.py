@@ -1,0 +1,20 @@
+"""What ComfyUI sees: one node a file. Saved workflows hold the ids, so they never change."""
+
+from .interpolate_pair import InterpolatePair
+from .loader import Loader
+from .recursive_interpolate import RecursiveInterpolate
+from .save_webm import SaveWebM
+
+NODE_CLASS_MAPPINGS = {
+    "FilmOpenVINOLoader": Loader,
+    "FilmOpenVINOInterpolatePair": InterpolatePair,
+    "FilmOpenVINORecursiveInterpolate": RecursiveInterpolate,
+    "FilmOpenVINOSaveWebM": SaveWebM,
+}
+
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "FilmOpenVINOLoader": "Load FILM OpenVINO",
+    "FilmOpenVINOInterpolatePair": "Interpolate Pair",
+    "FilmOpenVINORecursiveInterpolate": "Recursive Interpolate",
+    "FilmOpenVINOSaveWebM": "Save WebM",
+}

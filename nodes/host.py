@@ -1,0 +1,74 @@
+"""ComfyUI as the nodes need it; the only file that imports from it. Plain stand-ins serve outside ComfyUI."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..ov_film.frames import Frame
+from ..ov_film.library import default_models_folder
+
+try:
+    import folder_paths
+    from comfy.cli_args import args
+    from comfy.utils import ProgressBar
+except ImportError:
+    folder_paths = args = ProgressBar = None
+
+MODELS_KEY = "film_openvino"
+_PREVIEW_SIDE = 512
+
+if folder_paths is not None:
+    folder_paths.add_model_folder_path(MODELS_KEY, str(Path(folder_paths.models_dir) / MODELS_KEY))
+
+
+class OutputFile(NamedTuple):
+    """A file to write in the output folder: its path, and its name and subfolder as the page asks for it."""
+
+    path: Path
+    name: str
+    subfolder: str
+
+
+def models_folders() -> list[Path]:
+    """Return the folders of converted models, those of extra_model_paths.yaml among them."""
+    if folder_paths is None:
+        return [default_models_folder()]
+    return [Path(folder) for folder in folder_paths.get_folder_paths(MODELS_KEY)]
+
+
+def output_file(prefix: str, width: int, height: int, suffix: str) -> OutputFile:
+    """Return the next free file of a prefix, counted as ComfyUI counts. A prefix that leaves the folder is refused."""
+    if folder_paths is None:
+        return OutputFile(Path("output") / f"{prefix}_00001_{suffix}", f"{prefix}_00001_{suffix}", "")
+    folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory(), width, height)
+    name = f"{stem}_{counter:05}_{suffix}"
+    return OutputFile(Path(folder) / name, name, subfolder)
+
+
+def metadata_wanted() -> bool:
+    """Whether files may hold the workflow (ComfyUI's --disable-metadata says no)."""
+    return args is None or not args.disable_metadata
+
+
+def progress(total: int) -> Callable[[int, Frame | None], None]:
+    """Return a function that shows how many of total frames are done, with a preview of one.
+
+    In ComfyUI it raises InterruptProcessingException when the user has pressed cancel.
+    """
+    if ProgressBar is None:
+        return lambda done, preview: None
+    bar = ProgressBar(total)
+
+    def show(done: int, preview: Frame | None) -> None:
+        image = None
+        if preview is not None:
+            step = max(1, max(preview.shape[:2]) // _PREVIEW_SIDE)
+            small = (preview[::step, ::step, :3].clip(0, 1) * 255).round().astype(np.uint8)
+            image = ("JPEG", Image.fromarray(small.squeeze()), _PREVIEW_SIDE)
+        bar.update_absolute(done, total, image)
+
+    return show

@@ -1,0 +1,54 @@
+"""Interpolate Pair."""
+
+import logging
+from typing import Any
+
+import torch
+
+from ..ov_film.errors import FilmError
+from ..ov_film.memory import check_memory
+from ..ov_film.model import FilmModel
+from . import host
+from .images import check_alike, frames_of, joined, planes
+
+
+class InterpolatePair:
+    """Make the frame between two frames."""
+
+    CATEGORY = "FILM OpenVINO"
+    DESCRIPTION = ("Makes the frame between two images, for batches frame by frame. The network knows the midpoint; "
+                   "other times are approached by halving, to within 1/128 of the gap.")
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_TOOLTIPS = ("The new frames, one for each pair.",)
+    FUNCTION = "interpolate"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {
+            "model": ("FILM_OPENVINO_MODEL", {"tooltip": "A network from Load FILM OpenVINO."}),
+            "first": ("IMAGE", {"tooltip": "The frame at time 0. A single image is used for every pair of a batch."}),
+            "last": ("IMAGE", {"tooltip": "The frame at time 1, of the same size. A single image is used for every "
+                                          "pair of a batch."}),
+            "time": ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01,
+                               "tooltip": "When the new frame is: 0 is the first, 1 the last. 0.5 is fastest and best; "
+                                          "others take up to six runs of the network."})}}
+
+    def interpolate(self, model: FilmModel, first: torch.Tensor, last: torch.Tensor,
+                    time: float) -> tuple[torch.Tensor]:
+        firsts, lasts = frames_of(first, "The first image"), frames_of(last, "The last image")
+        check_alike(firsts, lasts, "The first image", "the last image")
+        if len(firsts) != len(lasts) and 1 not in (len(firsts), len(lasts)):
+            raise FilmError(f"The first batch has {len(firsts)} images and the last has {len(lasts)}: give as many of "
+                            "both, or one image for all.")
+        count, shape = max(len(firsts), len(lasts)), firsts.shape[1:]
+        check_memory(model.memory_needed(*shape[:2], times=2) + count * firsts[0].nbytes,
+                     f"Interpolating {count} pairs of {shape[1]}x{shape[0]}")
+        result = torch.empty((count, *shape))
+        show = host.progress(count)
+        for index in range(count):
+            pair = (planes(frames[index if len(frames) > 1 else 0]) for frames in (firsts, lasts))
+            frame = joined([model.interpolate(a, b, time) for a, b in zip(*pair, strict=True)], shape[2])
+            result[index] = torch.from_numpy(frame)
+            show(index + 1, frame)
+        logging.info("FILM OpenVINO: %s, %d frames.", model.report(), count)
+        return (result,)
