@@ -1,171 +1,176 @@
-"""Write frames as a WebM file: VP9 or AV1, colours by BT.709 and tagged so, whole or not at all."""
+"""Frames into a WebM file: VP9 or AV1 at constant quality, with BT.709 colours that are tagged as such."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
-from uuid import uuid4
+from typing import Literal, NamedTuple
 
-import av
-import av.codec
-import av.container
-import av.video.stream
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import FilmError
+from .files import written_whole
+from .frames import Frame, check_frame, check_same_size, padded, size_text
+
+try:
+    import av
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
+except ImportError as error:
+    raise FilmError(f"PyAV can't be imported ({error}): install it with python -m pip install av.") from error
 
 Codec = Literal["vp9", "av1"]
 
 
 class _Encoder(NamedTuple):
-    """What tells one encoder from the other."""
-
-    name: str  # FFmpeg's name for it
+    name: Literal["libvpx-vp9", "libsvtav1"]
     pixel_format: str
-    bits: int  # per sample
-    options: Mapping[str, str]
-    smallest: int  # pixels, either side
-    fastest: int  # frames per second
+    bits: int
+    """Bits of a sample."""
+    options: dict[str, str]
+    least_side: int
+    """The fewest pixels that a frame may have in either direction."""
+    most_rate: int
+    """The highest frame rate."""
 
 
-_ENCODERS: Mapping[Codec, _Encoder] = {
-    # Of cpu-used 1 to 5, 2 is where one step slower costs half as much time again for some 0.15 dB. Tiles
-    # and threads are left to libvpx, which takes what the width and the processor allow.
-    "vp9": _Encoder(
-        "libvpx-vp9", "yuv420p", 8, {"deadline": "good", "cpu-used": "2", "row-mt": "1"}, smallest=1, fastest=1000
-    ),
-    # Below 64 pixels SVT-AV1 does not refuse reliably but may hang or crash the process (16 x 640 does).
-    "av1": _Encoder("libsvtav1", "yuv420p10le", 10, {"preset": "6"}, smallest=64, fastest=240),
+_ENCODERS: dict[Codec, _Encoder] = {
+    # cpu-used 2 is the slowest that pays: 1 takes half as much time again and gains 0.1 to 0.2 dB. Threads and tiles
+    # are libvpx's own choice, as many as there are processors and as the width allows.
+    "vp9": _Encoder("libvpx-vp9", "yuv420p", 8, {"deadline": "good", "cpu-used": "2", "row-mt": "1"}, 1, 1000),
+    # Below 64 pixels SVT-AV1 may hang or end the process (3.x at 16x16, 4.1 at 640x16), with no error to catch.
+    "av1": _Encoder("libsvtav1", "yuv420p10le", 10, {"preset": "6"}, 64, 240),
 }
+_LEAST_RATE = Fraction(1, 100)
+_MOST_CRF = 63
 
-_SLOWEST = Fraction(1, 100)
+# FFmpeg holds a rate as two 32-bit numbers: 1000 times this fits.
+_MOST_DENOMINATOR = 2_000_000
 
-# A numerator must fit 31 bits; with denominators up to this one it does, at any frame rate allowed here.
-_LARGEST_DENOMINATOR = 2_000_000
-
-# ITU-T H.273's code point of BT.709 is 1 for the primaries, the transfer and the matrix alike.
+# The number of BT.709 in ITU-T H.273, for primaries, transfer and matrix alike, and FFmpeg's of the limited range.
 _BT709 = 1
-_LIMITED_RANGE = 1  # FFmpeg's AVCOL_RANGE_MPEG, "tv"
+_LIMITED = 1
 
-# BT.709, item 3.2: luma from red, green and blue.
+# BT.709's weights of red, green and blue in luma.
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 def write_webm(
     path: Path,
-    frames: Iterable[NDArray[np.float32]],
+    frames: Iterable[Frame],
     frame_rate: Fraction,
     *,
     crf: int = 20,
     codec: Codec = "vp9",
     metadata: Mapping[str, str] | None = None,
 ) -> int:
-    """Write frames as a WebM file and return their number.
+    """Write frames as a WebM file, whole or not at all, and return how many there were.
 
-    The file appears under its name only when it is complete: whatever goes wrong before, an earlier file of
-    that name stays as it was and nothing else is left behind. Frames are taken one at a time and not kept.
+    The frames are (H,W,3) float32 RGB in [0,1], all of one size; they are taken one by one and not kept. What lies
+    outside [0,1] is clipped. Where H or W is odd, the last row or column is there twice in the video, because 4:2:0
+    has one colour for 2x2 pixels; nothing is scaled.
 
-    Colours are converted with BT.709's matrix to limited range, rounded to the nearest step, and the stream
-    is tagged bt709 throughout. The transfer is tagged bt709 too, though the frames are sRGB: players show
-    such a stream as it is, whereas an sRGB tag makes some of them convert it. VP9 holds 8 bits a sample,
-    AV1 holds 10.
+    Colours go through BT.709's matrix to limited range, rounded, in 8 bits (VP9) or 10 (AV1), and the stream is tagged
+    so. The transfer is tagged bt709 as well, though frames are sRGB as a rule: players then show the values as they
+    are, while some convert what is tagged sRGB.
 
-    Args:
-        path: the file to write, ending in ``.webm``; its folder is made if it is missing.
-        frames: arrays (H, W, 3), float32 RGB, sRGB-encoded, all of one size. Values are clipped to [0, 1].
-            Where H or W is odd, the last row or column is written twice, because the chroma of 4:2:0 covers
-            squares of two by two pixels; nothing is scaled.
-        frame_rate: frames per second, 1/100 to 1000 (AV1: to 240), kept exactly up to a denominator of two
-            million. WebM counts time in milliseconds, so each frame starts within half of one of its time.
-        crf: constant rate factor, 0 (best) to 63 (smallest).
-        codec: "vp9", or "av1", which needs frames of at least 64 x 64 pixels.
-        metadata: names and texts to store as tags of the file. Matroska, and so WebM, turns the names into
-            capitals.
+    The frame rate is in frames a second, from 1/100 to 1000 (AV1: 240), and is kept as it is up to a denominator of
+    2,000,000. WebM counts milliseconds: a frame begins up to half a millisecond early or late, and errors don't add up.
+
+    `crf` goes from 0 (best) to 63 (smallest file). AV1 needs frames of at least 64x64. `metadata` holds names and
+    texts for the file's tags; WebM keeps the names in capitals.
 
     Raises:
-        FilmError: an argument is out of its range, a frame is not as described above, there is no frame,
-            PyAV lacks the encoder, or the file cannot be written.
-
+        FilmError: an argument is out of range, there is no frame or a wrong one, PyAV lacks the encoder, or the file
+            can't be written; what was at `path` is still there.
     """
-    encoder = _encoder(codec)
-    if path.suffix.lower() != ".webm":
-        raise FilmError(f"The video {path} would hold WebM under another ending: give it a name ending in .webm.")
-    if not 0 <= crf <= 63:
-        raise FilmError(f"The CRF is {crf}: choose one from 0 (best) to 63 (smallest).")
-    if not _SLOWEST <= frame_rate <= encoder.fastest:
-        raise FilmError(
-            f"The frame rate is {frame_rate} frames per second: choose one from {_SLOWEST} to {encoder.fastest}, "
-            f"the limits for {codec}."
-        )
-
-    temporary = path.absolute().with_name(f".film-{uuid4().hex}.webm")
-    with _write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)  # tells at once, not after the first frames, whether the folder can be used
-    try:
-        count = _encode(temporary, path, frames, frame_rate, crf, encoder, metadata or {})
-        with _write_errors(path):
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    encoder = _find_encoder(codec)
+    if not 0 <= crf <= _MOST_CRF:
+        raise FilmError(f"CRF is {crf}: choose one from 0 (best) to {_MOST_CRF} (smallest file).")
+    if not _LEAST_RATE <= frame_rate <= encoder.most_rate:
+        raise FilmError(f"Frame rate is {frame_rate} with codec {codec}: choose one from {_LEAST_RATE} to "
+                        f"{encoder.most_rate} frames a second.")
+    frame_rate = frame_rate.limit_denominator(_MOST_DENOMINATOR)
+    with written_whole(path) as temporary:
+        temporary.touch()  # FFmpeg opens the file only many frames later: too late to hear that it can't be written
+        container = av.open(str(temporary.absolute()), "w", format="webm")
+        try:
+            container.metadata.update(metadata or {})
+            count = _encode(container, frames, frame_rate, crf, encoder)
+            container.close()
+        except BaseException:
+            # Windows deletes no open file. Closing may fail for the reason that brought us here: that one counts.
+            with suppress(av.FFmpegError):
+                container.close()
+            raise
+        if not count:
+            raise FilmError(f"Video {path} would have no frames: give one or more.")
     return count
 
 
-def _encoder(codec: Codec) -> _Encoder:
-    """The encoder for `codec`, known to be there."""
+def _find_encoder(codec: Codec) -> _Encoder:
     if codec not in _ENCODERS:
-        raise FilmError(f"The codec is {codec!r}: choose one of {', '.join(get_args(Codec))}.")
+        raise FilmError(f"Codec is {codec!r}: choose one of {', '.join(_ENCODERS)}.")
     encoder = _ENCODERS[codec]
     try:
-        av.codec.Codec(encoder.name, "w")
+        av.Codec(encoder.name, "w")
     except ValueError as error:
-        raise FilmError(
-            f"PyAV {av.__version__} lacks the encoder {encoder.name} that {codec} needs: "
-            "install the newest one (pip install --upgrade av) or choose the other codec."
-        ) from error
+        raise FilmError(f"Codec {codec} needs the encoder {encoder.name}, which PyAV {av.__version__} lacks: update it "
+                        "(python -m pip install --upgrade av) or choose another codec.") from error
     return encoder
 
 
 def _encode(
-    temporary: Path,
-    path: Path,
-    frames: Iterable[NDArray[np.float32]],
-    frame_rate: Fraction,
-    crf: int,
-    encoder: _Encoder,
-    metadata: Mapping[str, str],
+    container: OutputContainer, frames: Iterable[Frame], frame_rate: Fraction, crf: int, encoder: _Encoder
 ) -> int:
-    """Encode all frames into the file `temporary`, which errors call `path`; return their number."""
-    container = av.open(str(temporary), "w", format="webm")
-    try:
-        container.metadata.update(metadata)
-        count = 0
-        for frame in frames:
-            if count == 0:
-                size = _size(frame, count)
-                stream = _open_stream(container, size, frame_rate, crf, encoder)
-            elif _size(frame, count) != size:
-                raise FilmError(
-                    f"Frame {count} (the first is 0) has {_text(_size(frame, count))} pixels, but the frames before "
-                    f"it have {_text(size)}: give all frames one size."
-                )
-            picture = _picture(frame, count, encoder)
-            picture.pts = count
-            with _write_errors(path):
-                container.mux(stream.encode(picture))
-            count += 1
-        if count == 0:
-            raise FilmError(f"There are no frames for the video {path}: give at least one.")
-        with _write_errors(path):
-            container.mux(stream.encode(None))
-            container.close()
-    except BaseException:
-        # Let go of the file, which Windows would not delete otherwise; what went wrong is known already.
-        with suppress(OSError, av.FFmpegError):
-            container.close()
-        raise
+    """Encode the frames into the container and return how many there were."""
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        check_frame(frame, f"Frame {count}")
+        if count == 1:
+            first = frame
+            stream = _open_stream(container, frame, frame_rate, crf, encoder)
+        check_same_size(first, frame, "Frame 1", f"Frame {count}")
+        picture = _picture(frame, encoder)
+        picture.pts = count - 1
+        container.mux(stream.encode(picture))
+    if count:
+        container.mux(stream.encode(None))
     return count
+
+
+def _open_stream(
+    container: OutputContainer, frame: Frame, frame_rate: Fraction, crf: int, encoder: _Encoder
+) -> VideoStream:
+    """Add a stream for frames of this size and open its encoder."""
+    height, width = (side + side % 2 for side in frame.shape[:2])
+    if min(height, width) < encoder.least_side:
+        raise FilmError(f"Frame 1 is {size_text(frame)}, too small for {encoder.name}: give frames of at least "
+                        f"{encoder.least_side}x{encoder.least_side}, or choose codec vp9.")
+    stream = container.add_stream(encoder.name, rate=frame_rate, options={"crf": str(crf), **encoder.options})
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = width, height, encoder.pixel_format
+    context.bit_rate = 0  # or else CRF is but a limit
+    context.time_base = 1 / frame_rate
+    context.color_primaries = context.color_trc = context.colorspace = _BT709
+    context.color_range = _LIMITED
+    try:
+        context.open()
+    except av.FFmpegError as error:
+        raise FilmError(f"Frames of {size_text(frame)} can't be encoded by {encoder.name} ({error.strerror}): give "
+                        "smaller ones.") from error
+    return stream
+
+
+def _picture(frame: Frame, encoder: _Encoder) -> av.VideoFrame:
+    """Return the frame as Y'CbCr 4:2:0 by BT.709, limited range."""
+    rgb = padded(frame, 2)
+    quarter = (rgb[::2, ::2] + rgb[::2, 1::2] + rgb[1::2, ::2] + rgb[1::2, 1::2]) / 4
+    luma, quarter_luma = rgb @ _LUMA, quarter @ _LUMA
+    blue, red = ((quarter[..., channel] - quarter_luma) / (2 - 2 * _LUMA[channel]) for channel in (2, 0))
+    picture = av.VideoFrame(rgb.shape[1], rgb.shape[0], encoder.pixel_format)
+    kind = np.uint8 if encoder.bits == 8 else np.uint16
+    for plane, levels in zip(picture.planes, (16 + 219 * luma, 128 + 224 * blue, 128 + 224 * red), strict=True):
+        samples = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)  # its lines may be padded
+        samples[:, :levels.shape[1]] = np.rint(levels * 2 ** (encoder.bits - 8))
+    return picture
