@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
-from ..ov_film.frames import Frame
+from ..ov_film.frames import Frame, to_8_bits
 from ..ov_film.library import default_models_folder
 
 try:
@@ -67,7 +66,7 @@ def progress(total: int) -> Callable[[int, Frame | None], None]:
         image = None
         if preview is not None:
             step = max(1, max(preview.shape[:2]) // _PREVIEW_SIDE)
-            small = (preview[::step, ::step, :3].clip(0, 1) * 255).round().astype(np.uint8)
+            small = to_8_bits(preview[::step, ::step, :3])
             image = ("JPEG", Image.fromarray(small.squeeze()), _PREVIEW_SIDE)
         bar.update_absolute(done, total, image)
 

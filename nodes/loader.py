@@ -41,7 +41,7 @@ class Loader:
             "precision": (list(PRECISIONS), {
                 "default": "auto",
                 "tooltip": "auto is the fastest that the device does natively. f32 is exact and slower; bf16 and f16 "
-                           "differ from it by less than an 8-bit image shows."})}}
+                           "come close to it in about half the time."})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, model: str, device: str, precision: str) -> bool | str:

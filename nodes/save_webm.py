@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..ov_film.frame_rate import frame_rate
 from ..ov_film.frames import Frame
-from ..ov_film.video import frame_rate, write_webm
+from ..ov_film.video import write_webm
 from . import host
 from .images import Frames, frames_of
 

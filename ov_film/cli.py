@@ -4,7 +4,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -61,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
                              help="a .webm, a .png (the midpoint of two images), or a new folder for PNGs")
     interpolate.add_argument("--times", type=int, default=1, metavar="N",
                              help="depth of the recursion: 2**N - 1 new frames in each gap (default: 1)")
-    interpolate.add_argument("--fps", type=_frame_rate, default=Fraction(30), metavar="FPS",
+    interpolate.add_argument("--fps", default="30", metavar="FPS",
                              help="frame rate of the .webm, such as 30, 23.976 or 24000/1001 (default: 30)")
     interpolate.add_argument("--crf", type=int, default=20, metavar="N",
                              help="quality of the .webm from 0 (best) to 63 (default: 20)")
@@ -85,20 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _frame_rate(text: str) -> Fraction:
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no frame rate such as 30, 23.976 or 24000/1001") from None
-
-
 def _interpolate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from .frame_rate import frame_rate
     from .frames import check_same_size, read_frame
     from .library import default_model, find_models
     from .model import FilmModel
 
+    options.fps = frame_rate(options.fps)
     paths = [options.first, options.last, *options.more]
     _check_output(options, len(paths))
     first = read_frame(paths[0])
@@ -131,7 +125,7 @@ def _check_output(options: argparse.Namespace, images: int) -> None:
 
 def _with_figure(frames: "Iterable[Frame]", path: Path, times: int) -> "Iterator[Frame]":
     """Pass frames through; draw the first gap's ends and its midpoint when they have come by."""
-    from .frames import write_figure
+    from .frames import figure, write_png
 
     captions = {0: "first", 1 << times >> 1: "interpolated", 1 << times: "last"}
     shown = []
@@ -140,12 +134,12 @@ def _with_figure(frames: "Iterable[Frame]", path: Path, times: int) -> "Iterator
         if number in captions:
             shown.append((captions[number], frame))
             if len(shown) == len(captions):
-                write_figure(path, shown)
+                write_png(path, figure(shown))
 
 
 def _write(frames: "Iterator[Frame]", options: argparse.Namespace) -> None:
     from .files import written_whole
-    from .frames import write_png
+    from .frames import to_8_bits, write_png
     from .video import write_webm
 
     suffix = options.output.suffix.lower()
@@ -153,11 +147,11 @@ def _write(frames: "Iterator[Frame]", options: argparse.Namespace) -> None:
         write_webm(options.output, frames, options.fps, crf=options.crf)
     elif suffix == ".png":
         _, midpoint, _ = frames
-        write_png(options.output, midpoint)
+        write_png(options.output, to_8_bits(midpoint))
     else:
         with written_whole(options.output) as folder:
             for number, frame in enumerate(frames, start=1):
-                write_png(folder / f"frame_{number:06d}.png", frame)
+                write_png(folder / f"frame_{number:06d}.png", to_8_bits(frame))
 
 
 def _convert(options: argparse.Namespace) -> None:

@@ -80,31 +80,30 @@ def read_frame(path: Path) -> Frame:
     return frame
 
 
-def write_png(path: Path, frame: Frame) -> None:
-    """Write a frame as an 8-bit PNG, rounded, whole or not at all.
+def to_8_bits(frame: Frame) -> NDArray[np.uint8]:
+    """Return a frame's values from 0 to 255, clamped and rounded."""
+    return np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
+
+
+def write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an image (H,W,3) RGB as PNG, whole or not at all.
 
     Raises:
         FilmError: the file can't be written.
     """
-    image = np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     with written_whole(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
 
-def write_figure(path: Path, frames: Sequence[tuple[str, Frame]]) -> None:
-    """Write frames side by side as a PNG, each under its caption.
-
-    Raises:
-        FilmError: the file can't be written.
-    """
+def figure(frames: Sequence[tuple[str, Frame]]) -> NDArray[np.uint8]:
+    """Draw frames of one size side by side, each under its caption; returns an image (H,W,3) RGB."""
     gap, caption_height = 8, 28
-    height = frames[0][1].shape[0]
     panels = []
     for caption, frame in frames:
-        panel = np.ones((caption_height + height, frame.shape[1], 3), np.float32)
-        panel[caption_height:] = frame
-        cv2.putText(panel, caption, (2, caption_height - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0.1, 0.1, 0.1), 1,
+        panel = np.full((caption_height + frame.shape[0], frame.shape[1] + gap, 3), 255, np.uint8)
+        panel[caption_height:, :-gap] = to_8_bits(frame)
+        cv2.putText(panel, caption, (2, caption_height - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (32, 32, 32), 1,
                     cv2.LINE_AA)
-        panels += [panel, np.ones((caption_height + height, gap, 3), np.float32)]
-    write_png(path, np.concatenate(panels[:-1], axis=1))
+        panels.append(panel)
+    return np.concatenate(panels, axis=1)

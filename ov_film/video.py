@@ -28,6 +28,7 @@ class _Encoder(NamedTuple):
     bits: int
     """Bits of a sample."""
     options: dict[str, str]
+    """FFmpeg's options of this encoder; {crf} stands for the CRF."""
     least_side: int
     """The fewest pixels that a frame may have in either direction."""
     most_rate: int
@@ -37,9 +38,12 @@ class _Encoder(NamedTuple):
 _ENCODERS: dict[Codec, _Encoder] = {
     # cpu-used 2 is the slowest that pays: 1 takes half as much time again and gains 0.1 to 0.2 dB. Threads and tiles
     # are libvpx's own choice, as many as there are processors and as the width allows.
-    "vp9": _Encoder("libvpx-vp9", "yuv420p", 8, {"deadline": "good", "cpu-used": "2", "row-mt": "1"}, 1, 1000),
-    # Below 64 pixels SVT-AV1 may hang or end the process (3.x at 16x16, 4.1 at 640x16), with no error to catch.
-    "av1": _Encoder("libsvtav1", "yuv420p10le", 10, {"preset": "6"}, 64, 240),
+    "vp9": _Encoder("libvpx-vp9", "yuv420p", 8,
+                    {"crf": "{crf}", "deadline": "good", "cpu-used": "2", "row-mt": "1"}, least_side=1, most_rate=1000),
+    # FFmpeg's own option crf takes 0 for "not set", which is 35. Below 64 pixels SVT-AV1 may hang or end the process
+    # (3.x at 16x16, 4.1 at 640x16), with no error to catch.
+    "av1": _Encoder("libsvtav1", "yuv420p10le", 10,
+                    {"svtav1-params": "crf={crf}", "preset": "6"}, least_side=64, most_rate=240),
 }
 _LEAST_RATE = Fraction(1, 100)
 _MOST_CRF = 63
@@ -147,7 +151,8 @@ def _open_stream(
     if min(height, width) < encoder.least_side:
         raise FilmError(f"Frame 1 is {size_text(frame)}, too small for {encoder.name}: give frames of at least "
                         f"{encoder.least_side}x{encoder.least_side}, or choose codec vp9.")
-    stream = container.add_stream(encoder.name, rate=frame_rate, options={"crf": str(crf), **encoder.options})
+    options = {name: text.format(crf=crf) for name, text in encoder.options.items()}
+    stream = container.add_stream(encoder.name, rate=frame_rate, options=options)
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = width, height, encoder.pixel_format
     context.bit_rate = 0  # or else CRF is but a limit
