@@ -155,8 +155,7 @@ def _open_stream(
     stream = container.add_stream(encoder.name, rate=frame_rate, options=options)
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = width, height, encoder.pixel_format
-    context.bit_rate = 0  # or else CRF is but a limit
-    context.time_base = 1 / frame_rate
+    context.bit_rate = 0  # constant quality; PyAV 14 sets a bit rate that would limit it
     context.color_primaries = context.color_trc = context.colorspace = _BT709
     context.color_range = _LIMITED
     try:
