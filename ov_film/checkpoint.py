@@ -136,8 +136,9 @@ def _table_entries(table: bytes) -> Iterator[tuple[bytes, memoryview]]:
     if len(table) < _FOOTER_SIZE or struct.unpack_from("<Q", table, len(table) - 8)[0] != _TABLE_MAGIC:
         raise ValueError("its index is not a whole LevelDB table")
     footer = memoryview(table)[-_FOOTER_SIZE:]
+    _block(table, footer)  # the meta index, which nothing here needs, but it must be whole too
     position = 0
-    for _ in range(2):  # the handle of the meta index, which nothing here needs
+    for _ in range(2):  # past its handle
         _, position = _varint(footer, position)
     for _, handle in _block_entries(_block(table, footer[position:])):
         yield from _block_entries(_block(table, handle))

@@ -41,7 +41,7 @@ def converted(source: Path, output: Path) -> Manifest:
 
 @pytest.fixture
 def stand_in_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is about the ways to a SavedModel, not about FILM: conversion takes most of a second."""
+    """For what is about the ways to a SavedModel, not about FILM: conversion takes seconds."""
     module = ModuleType("ov_film.convert")
     module.convert = converted
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -169,7 +169,6 @@ def installed(model: Path) -> str:
 
 # An address
 
-
 def test_archive_at_an_address_is_installed(server: Server, models: Path, small_folder: Path) -> None:
     assert fetch.install(models, source=server.url("/film")) == models / "film"
     assert checked_manifest(models / "film").configuration == read_manifest(small_folder).configuration
@@ -211,7 +210,6 @@ def test_server_that_is_not_there(server: Server, models: Path) -> None:
 
 # A path
 
-
 @pytest.mark.usefixtures("stand_in_conversion")
 def test_given_folder_and_archive_are_converted(tmp_path: Path, models: Path) -> None:
     fetch.install(models, source=str(saved_model(tmp_path / "folder", "folder")))
@@ -226,7 +224,6 @@ def test_missing_source_is_named(tmp_path: Path, models: Path) -> None:
 
 
 # A handle
-
 
 @pytest.mark.parametrize(("source", "handle"), [
     ("google/film/tensorFlow2/film/1", "google/film/tensorFlow2/film/1"),
@@ -261,13 +258,17 @@ def test_tf_hub_handle_goes_to_kaggle_without_tensorflow_hub(tmp_path: Path, mod
 def test_compressed_tf_hub_address_is_a_plain_download(models: Path, clients, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = clients(kaggle=no_network)
     downloaded: list[str] = []
-    monkeypatch.setattr(fetch, "_from_url", lambda url, scratch: downloaded.append(url) or saved_model(scratch / "film"))
+
+    def download(url: str, scratch: Path) -> Path:
+        downloaded.append(url)
+        return saved_model(scratch / "film")
+
+    monkeypatch.setattr(fetch, "_from_url", download)
     fetch.install(models, source=f"{fetch.HANDLE}?tf-hub-format=compressed")
     assert (downloaded, asked) == ([f"{fetch.HANDLE}?tf-hub-format=compressed"], [])
 
 
 # Nothing given
-
 
 def test_tensorflow_hub_that_fails_is_reported_and_kaggle_asked(tmp_path: Path, models: Path, clients) -> None:
     def broken(handle: str) -> str:
@@ -323,7 +324,6 @@ def test_waits_of_the_clients_are_bounded(silent_url: str, models: Path, clients
 
 
 # What lies there
-
 
 def test_installed_model_is_left_alone(tmp_path: Path, models: Path, clients) -> None:
     fetch.install(models, source=str(saved_model(tmp_path / "old", "old")))
@@ -398,13 +398,3 @@ def test_saved_model_in_the_place_of_the_converted_one_is_kept(models: Path, cli
         fetch.install(models)
     assert asked == []
     assert (models / "film" / "saved_model.pb").is_file()
-
-
-def test_instructions_name_the_place_that_is_looked_at(models: Path, clients) -> None:
-    clients(kaggle=no_network)
-    place = models / "film.tar.gz"
-    assert str(place) in fetch.by_hand(models)
-    models.mkdir(parents=True)
-    archive(place, "placed")
-    fetch.install(models)
-    assert installed(models / "film") == "placed"

@@ -1,0 +1,86 @@
+"""Reading a configuration off tensors, and refusing what is no FILM."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ov_film.configuration import FilmConfiguration, FilmTensors, canonical_names, expected_shapes, read_configuration
+from ov_film.errors import FilmError
+
+RELEASED = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 512))
+SMALL = FilmConfiguration(4, (4, 8), (4, 6), (2, 3), (4, 6))
+
+
+def tensors_of(configuration: FilmConfiguration) -> FilmTensors:
+    return {name: np.zeros(shape, np.float32) for name, shape in expected_shapes(configuration).items()}
+
+
+@pytest.mark.parametrize("configuration", [RELEASED, SMALL])
+def test_a_configuration_is_read_off_its_own_tensors(configuration: FilmConfiguration) -> None:
+    assert read_configuration(tensors_of(configuration), configuration.pyramid_levels) == configuration
+
+
+def test_the_released_network_has_its_known_numbers() -> None:
+    shapes = expected_shapes(RELEASED)
+    assert (len(shapes), RELEASED.parameters(), RELEASED.multiple) == (82, 34_436_667, 64)
+    assert shapes["fusion/conv2d_10/kernel"] == (3, 3, 2442, 512)
+
+
+def test_a_configuration_survives_json() -> None:
+    assert FilmConfiguration.from_json(RELEASED.as_json()) == RELEASED
+
+
+def test_a_missing_tensor_is_named() -> None:
+    tensors = tensors_of(SMALL)
+    del tensors["fusion/conv2d_4/bias"]
+    with pytest.raises(FilmError, match=r"fusion/conv2d_4/bias has shape none where a FILM like this has \(6,\)"):
+        read_configuration(tensors, 4)
+
+
+def test_a_tensor_of_another_shape_is_named() -> None:
+    tensors = tensors_of(SMALL)
+    tensors["predict_flow/flow_predictor_0/conv_1/kernel"] = np.zeros((3, 3, 5, 4), np.float32)
+    with pytest.raises(FilmError, match=r"conv_1/kernel has shape \(3, 3, 5, 4\) where .* \(3, 3, 4, 4\)"):
+        read_configuration(tensors, 4)
+
+
+def test_a_surplus_tensor_is_named() -> None:
+    tensors = tensors_of(SMALL)
+    tensors["predict_flow/flow_predictor_7/conv_0/bias"] = np.zeros(4, np.float32)
+    with pytest.raises(FilmError, match=r"flow_predictor_7/conv_0/bias is none of a FILM like this"):
+        read_configuration(tensors, 4)
+
+
+def test_no_tensors_are_no_film() -> None:
+    with pytest.raises(FilmError, match="is no FILM"):
+        read_configuration({}, 7)
+
+
+def test_too_few_pyramid_levels_are_refused() -> None:
+    with pytest.raises(FilmError, match="more than 2 pyramid levels can have"):
+        read_configuration(tensors_of(SMALL), 2)
+
+
+def test_fusion_is_counted_from_zero_and_scopes_are_dropped() -> None:
+    tensors = tensors_of(SMALL)
+    renamed = {f"film_net/{name}": array for name, array in tensors.items() if not name.startswith("fusion")}
+    for number in range(7):
+        for part in ("kernel", "bias"):
+            name = f"fusion/conv2d_{number}/{part}" if number else f"fusion/conv2d/{part}"
+            renamed[f"film_net/fusion/conv2d_{number + 26}/{part}"] = tensors[name]
+    assert canonical_names(renamed).keys() == tensors.keys()
+
+
+def test_the_same_tensor_twice_is_refused() -> None:
+    name = "feat_net/sub_extractor/cfeat_conv_0/bias"
+    with pytest.raises(FilmError, match="cfeat_conv_0/bias twice"):
+        canonical_names({name: np.zeros(4, np.float32), f"copy/{name}": np.zeros(4, np.float32)})
+
+
+def test_the_bundled_model_is_a_film_of_sixteen_filters() -> None:
+    from ov_film.library import find_models, read_manifest
+
+    bundled = read_manifest(find_models([Path("nowhere")])["film_lite"]).configuration
+    assert bundled.feature_filters == (16, 32, 64, 128)
+    assert bundled.parameters() == 2_264_011
