@@ -82,7 +82,8 @@ def read_frame(path: Path) -> Frame:
 
 def to_8_bits(frame: Frame) -> NDArray[np.uint8]:
     """Return a frame's values from 0 to 255, clamped and rounded."""
-    return np.rint(frame.clip(0, 1) * 255).astype(np.uint8, copy=False)
+    levels: NDArray[np.uint8] = np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
+    return levels
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:

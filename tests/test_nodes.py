@@ -1,0 +1,167 @@
+"""The nodes, loaded as ComfyUI loads them but without it."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import picture
+
+IDS = {"FilmOpenVINOLoader": "Load FILM OpenVINO", "FilmOpenVINOInterpolatePair": "Interpolate Pair",
+       "FilmOpenVINORecursiveInterpolate": "Recursive Interpolate", "FilmOpenVINOSaveWebM": "Save WebM"}
+
+
+def images(count: int, height: int = 32, width: int = 48, channels: int = 3) -> torch.Tensor:
+    frames = [np.concatenate([picture(height, width, seed), picture(height, width, seed + 9)], -1)[..., :channels]
+              for seed in range(count)]
+    return torch.from_numpy(np.stack(frames))
+
+
+@pytest.fixture
+def nodes(pack: ModuleType) -> dict[str, Any]:
+    """Each node by the end of its id."""
+    return {name.removeprefix("FilmOpenVINO"): node() for name, node in pack.NODE_CLASS_MAPPINGS.items()}
+
+
+@pytest.fixture
+def film(nodes: dict[str, Any]) -> Any:
+    return nodes["Loader"].load("film_lite", "CPU", "f32")[0]
+
+
+def test_the_ids_and_names_are_the_ones_that_workflows_hold(pack: ModuleType) -> None:
+    assert IDS == pack.NODE_DISPLAY_NAME_MAPPINGS
+    assert list(pack.NODE_CLASS_MAPPINGS) == list(IDS)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_every_node_and_input_is_explained(pack: ModuleType, name: str) -> None:
+    node = pack.NODE_CLASS_MAPPINGS[name]
+    assert len(node.DESCRIPTION) > 40 and callable(getattr(node, node.FUNCTION)) and node.CATEGORY
+    inputs = node.INPUT_TYPES()
+    for kind in ("required", "optional"):
+        for options in inputs.get(kind, {}).values():
+            assert len(options[1]["tooltip"]) > 10
+
+
+def test_inputs_stand_in_the_order_that_workflows_hold(pack: ModuleType) -> None:
+    orders = {name: [*(types := node.INPUT_TYPES())["required"], *types.get("optional", {})]
+              for name, node in pack.NODE_CLASS_MAPPINGS.items()}
+    assert orders == {
+        "FilmOpenVINOLoader": ["model", "device", "precision"],
+        "FilmOpenVINOInterpolatePair": ["model", "first", "last", "time"],
+        "FilmOpenVINORecursiveInterpolate": ["model", "images", "times_to_interpolate", "last"],
+        "FilmOpenVINOSaveWebM": ["images", "filename_prefix", "fps", "crf", "codec"]}
+
+
+def test_the_loader_offers_the_bundled_model_and_says_how_to_get_the_other(
+        pack: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    models, options = pack.NODE_CLASS_MAPPINGS["FilmOpenVINOLoader"].INPUT_TYPES()["required"]["model"]
+    assert models == ["film_lite"] and options["default"] == "film_lite"
+    assert "python install.py" in options["tooltip"]
+
+
+def test_the_loader_keeps_a_model(nodes: dict[str, Any], film: Any) -> None:
+    assert nodes["Loader"].load("film_lite", "CPU", "f32")[0] is film
+
+
+@pytest.mark.parametrize(("choice", "message"), [
+    (("film", "AUTO", "auto"), "python install.py"), (("film_lite", "TPU", "auto"), "'TPU' is not among"),
+    (("film_lite", "CPU", "f8"), "'f8' is not native")])
+def test_a_choice_that_this_machine_has_not_is_explained(nodes: dict[str, Any], choice: tuple[str, ...], message: str,
+                                                         monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    assert message in nodes["Loader"].VALIDATE_INPUTS(*choice)
+    assert nodes["Loader"].VALIDATE_INPUTS("film_lite", "AUTO", "auto") is True
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_recursion_keeps_sources_bit_for_bit_and_channels(nodes: dict[str, Any], film: Any, channels: int) -> None:
+    sources = images(3, channels=channels) * 1.05 - 0.02
+    result, multiplier = nodes["RecursiveInterpolate"].interpolate(film, sources, 2)
+    assert multiplier == 4 and result.shape == (9, 32, 48, channels)
+    assert result.dtype == torch.float32 and result.device.type == "cpu"
+    assert torch.equal(result[::4], sources)
+    new = torch.stack([result[index] for index in range(9) if index % 4])
+    assert 0 <= new.min() and new.max() <= 1
+
+
+def test_alpha_is_interpolated_like_a_grey_image(nodes: dict[str, Any], film: Any) -> None:
+    rgba = images(2, channels=4)
+    whole = nodes["RecursiveInterpolate"].interpolate(film, rgba, 1)[0][1]
+    colour = nodes["RecursiveInterpolate"].interpolate(film, rgba[..., :3], 1)[0][1]
+    alpha = nodes["RecursiveInterpolate"].interpolate(film, rgba[..., 3:], 1)[0][1]
+    assert torch.equal(whole, torch.cat([colour, alpha], -1))
+
+
+def test_last_is_appended(nodes: dict[str, Any], film: Any) -> None:
+    together = nodes["RecursiveInterpolate"].interpolate(film, images(2), 1)[0]
+    apart = nodes["RecursiveInterpolate"].interpolate(film, images(2)[:1], 1, images(2)[1:])[0]
+    assert torch.equal(together, apart)
+
+
+@pytest.mark.parametrize(("count", "times"), [(1, 3), (3, 0)])
+def test_nothing_to_interpolate_comes_back_as_it_is(nodes: dict[str, Any], film: Any, count: int, times: int) -> None:
+    sources = images(count)
+    result, multiplier = nodes["RecursiveInterpolate"].interpolate(film, sources, times)
+    assert torch.equal(result, sources) and multiplier == 2 ** times
+
+
+def test_pairs_are_made_frame_by_frame(nodes: dict[str, Any], film: Any) -> None:
+    firsts, lasts = images(3), images(3).flip(0)
+    result, = nodes["InterpolatePair"].interpolate(film, firsts, lasts, 0.5)
+    assert result.shape == (3, 32, 48, 3)
+    for index in range(3):
+        alone, = nodes["InterpolatePair"].interpolate(film, firsts[index:index + 1], lasts[index:index + 1], 0.5)
+        assert torch.equal(result[index], alone[0])
+
+
+def test_a_single_frame_is_used_for_every_pair(nodes: dict[str, Any], film: Any) -> None:
+    result, = nodes["InterpolatePair"].interpolate(film, images(1), images(3), 0.5)
+    repeated, = nodes["InterpolatePair"].interpolate(film, images(1).expand(3, -1, -1, -1), images(3), 0.5)
+    assert torch.equal(result, repeated)
+
+
+def test_half_precision_images_come_out_as_float32(nodes: dict[str, Any], film: Any) -> None:
+    assert nodes["InterpolatePair"].interpolate(film, images(1).half(), images(1).half(), 0.5)[0].dtype == torch.float32
+
+
+def test_batches_that_do_not_fit_are_refused(nodes: dict[str, Any], film: Any) -> None:
+    pair, recursive = nodes["InterpolatePair"].interpolate, nodes["RecursiveInterpolate"].interpolate
+    with pytest.raises(Exception, match="The first batch has 2 images and the last has 3"):
+        pair(film, images(2), images(3), 0.5)
+    with pytest.raises(Exception, match="first image is 48x32 and the last image is 40x32: .*Upscale Image"):
+        pair(film, images(1), images(1, 32, 40), 0.5)
+    with pytest.raises(Exception, match="batch of images is 48x32 and the last image is 48x30: .*Upscale Image"):
+        recursive(film, images(1), 1, images(1, 30))
+    with pytest.raises(Exception, match="has 3 channels and the last image has 4"):
+        pair(film, images(1), images(1, channels=4), 0.5)
+    with pytest.raises(Exception, match=r"shape \(1, 32, 48, 2\)"):
+        pair(film, images(1, channels=2), images(1), 0.5)
+    with pytest.raises(Exception, match="nan"):
+        pair(film, images(1) * float("nan"), images(1), 0.5)
+
+
+def test_a_result_that_cannot_fit_is_refused_before_it_starts(nodes: dict[str, Any], film: Any) -> None:
+    frames = torch.zeros(1, 1, 1, 3).expand(2000, 2160, 3840, 3)[:, ::1]
+    with pytest.raises(Exception, match=r"needs about .* GB of memory where .* GB are free"):
+        nodes["InterpolatePair"].interpolate(film, frames[:1], frames, 0.5)
+
+
+def test_save_webm_writes_a_counted_file_with_the_workflow(nodes: dict[str, Any], tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    workflow = {"workflow": {"nodes": ["Łódź"]}}
+    result = nodes["SaveWebM"].save(images(3, channels=4), "clips/test", 23.976, 20, "vp9", {"1": {}}, workflow)
+    shown, = result["ui"]["images"]
+    assert result["ui"]["animated"] == (True,) and shown["type"] == "output"
+    with av.open(str(tmp_path / "output" / shown["filename"])) as container:
+        tags = {name.lower(): json.loads(text) for name, text in container.metadata.items()
+                if name.lower() in ("prompt", "workflow")}
+        assert tags == {"prompt": {"1": {}}, "workflow": workflow["workflow"]}
+        assert sum(1 for _ in container.decode(video=0)) == 3
