@@ -124,7 +124,7 @@ class CompiledFilm:
 
     def _compile(self, model: ov.Model) -> ov.CompiledModel:
         settings = {"INFERENCE_PRECISION_HINT": self._precision, "PERFORMANCE_HINT": "LATENCY"}
-        return core().compile_model(model, self._device, settings | _cache_settings(self._folder))
+        return core().compile_model(model, self._device, settings | _cache_settings(self._folder, self._device))
 
 
 def _with_encoding_type(model: ov.Model, element_type: ov.Type) -> ov.Model:
@@ -142,12 +142,15 @@ def _cropped(request: ov.InferRequest, name: str, size: tuple[int, int]) -> NDAr
     return output[0, :size[0], :size[1]].copy()
 
 
-def _cache_settings(folder: Path) -> dict[str, str]:
+def _cache_settings(folder: Path, device: str) -> dict[str, str]:
     """Return OpenVINO's settings to keep compiled models beside the model; none where that can't be written."""
     cache = folder / ".cache"
     try:
         cache.mkdir(exist_ok=True)
     except OSError:
         return {}
-    # Without the weights, which lie beside it, a resolution of the released network takes 11 MB instead of 340.
-    return {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}
+    settings = {"CACHE_DIR": str(cache)}
+    if "CACHE_MODE" in core().get_property(device, "SUPPORTED_PROPERTIES"):
+        # Without the weights, which lie beside it, a resolution of the released network takes 11 MB instead of 340.
+        settings["CACHE_MODE"] = "OPTIMIZE_SIZE"
+    return settings
