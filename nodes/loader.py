@@ -7,7 +7,7 @@ from typing import Any
 
 from ..ov_film.devices import PRECISIONS, choose_device, choose_precision, find_devices
 from ..ov_film.errors import FilmError
-from ..ov_film.library import FULL_MODEL, MANIFEST, default_model, find_models, model_folder
+from ..ov_film.library import FULL_MODEL, MANIFEST, default_model, find_models, installed_model
 from ..ov_film.model import FilmModel
 from . import host
 
@@ -41,12 +41,12 @@ class Loader:
             "precision": (list(PRECISIONS), {
                 "default": "auto",
                 "tooltip": "auto is the fastest that the device does natively. f32 is exact and slower; bf16 and f16 "
-                           "come close to it in about half the time."})}}
+                           "come close to it."})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, model: str, device: str, precision: str) -> bool | str:
         try:
-            model_folder(model, host.models_folders())
+            installed_model(model, host.models_folders())
             choose_precision(precision, choose_device(device))
         except FilmError as error:
             return str(error)
@@ -54,10 +54,10 @@ class Loader:
 
     @classmethod
     def IS_CHANGED(cls, model: str, device: str, precision: str) -> str:
-        return _stamp(model_folder(model, host.models_folders()))
+        return _stamp(installed_model(model, host.models_folders()))
 
     def load(self, model: str, device: str, precision: str) -> tuple[FilmModel]:
-        folder = model_folder(model, host.models_folders())
+        folder = installed_model(model, host.models_folders())
         loaded = _loaded(folder, device, precision, _stamp(folder))
         logging.info("FILM OpenVINO: %s.", loaded.report())
         if FULL_MODEL not in find_models(host.models_folders()):

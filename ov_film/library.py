@@ -129,18 +129,26 @@ def default_model(models: Iterable[str]) -> str:
     return FULL_MODEL if FULL_MODEL in models else BUNDLED_MODEL
 
 
+def installed_model(name: str, folders: Iterable[Path] | None = None) -> Path:
+    """Return the folder of an installed model.
+
+    Raises:
+        FilmError: there is none of that name.
+    """
+    models = find_models(folders)
+    if name not in models:
+        remedy = "run python install.py to fetch it" if name == FULL_MODEL else "choose one of these"
+        raise FilmError(f"Model {name!r} is not installed (installed: {', '.join(models)}): {remedy}.")
+    return models[name]
+
+
 def model_folder(name_or_folder: str | Path, folders: Iterable[Path] | None = None) -> Path:
     """Return the folder of a model given by name or by path.
 
     Raises:
         FilmError: there is no such model.
     """
-    models = find_models(folders)
-    if str(name_or_folder) in models:
-        return models[str(name_or_folder)]
     folder = Path(name_or_folder)
-    if folder.is_dir():
+    if str(name_or_folder) not in find_models(folders) and folder.is_dir():
         return folder
-    remedy = "run python install.py to fetch it" if str(name_or_folder) == FULL_MODEL else "choose one of these"
-    raise FilmError(f"Model {str(name_or_folder)!r} is not installed (installed: {', '.join(models)}): {remedy}, or "
-                    "give the path of a converted model's folder.")
+    return installed_model(str(name_or_folder), folders)

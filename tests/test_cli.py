@@ -168,6 +168,14 @@ def test_it_runs_without_torch_tensorflow_and_comfyui(images: list[str], tmp_pat
     assert done.returncode == 0, done.stderr
 
 
+def test_a_missing_libgl_names_the_headless_package(images: list[str], tmp_path: Path) -> None:
+    program = ("import sys; sys.modules['cv2'] = None; from ov_film.cli import main; sys.exit(main(sys.argv[1:]))")
+    done = subprocess.run([sys.executable, "-c", program, "interpolate", *images[:2], "--output",
+                           str(tmp_path / "out.webm")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "pip install opencv-python-headless" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_ctrl_c_leaves_no_partial_file(images: list[str], common: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ov_film", "interpolate", *images, "--times", "14", "--output",
                str(tmp_path / "out.webm"), *common]

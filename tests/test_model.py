@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ov_film import compiled, memory, model as model_module
+from ov_film import compiled, memory
+from ov_film import model as model_module
 from ov_film.compiled import CompiledFilm, Encoding
 from ov_film.devices import Device, choose_device, choose_precision, find_devices
 from ov_film.errors import FilmError
@@ -53,12 +54,11 @@ def test_nothing_to_interpolate_passes_through_without_the_network(model: FilmMo
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_each_frame_is_encoded_once_and_few_encodings_live(model: FilmModel, times: int,
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    class _Watched(Encoding):
+        __hash__ = object.__hash__
+
     living: weakref.WeakSet[_Watched] = weakref.WeakSet()
     counts = {"encoded": 0, "most": 0}
-
-    class _Watched(Encoding):
-        pass
-
     original = CompiledFilm.encode
 
     def encode(self: CompiledFilm, frame: np.ndarray) -> Encoding:
@@ -71,7 +71,6 @@ def test_each_frame_is_encoded_once_and_few_encodings_live(model: FilmModel, tim
         return watched
 
     monkeypatch.setattr(CompiledFilm, "encode", encode)
-    monkeypatch.setattr(_Watched, "__hash__", object.__hash__)
     frames = list(model.interpolate_recursively([picture(16, 16, seed) for seed in range(4)], times))
     assert len(frames) == 3 * 2 ** times + 1
     assert counts == {"encoded": 4 + 3 * (2 ** (times - 1) - 1), "most": times + 1}

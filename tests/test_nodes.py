@@ -72,7 +72,7 @@ def test_the_loader_keeps_a_model(nodes: dict[str, Any], film: Any) -> None:
 
 @pytest.mark.parametrize(("choice", "message"), [
     (("film", "AUTO", "auto"), "python install.py"), (("film_lite", "TPU", "auto"), "'TPU' is not among"),
-    (("film_lite", "CPU", "f8"), "'f8' is not native")])
+    (("film_lite", "CPU", "f8"), "'f8' is not native"), (("/etc", "AUTO", "auto"), "'/etc' is not installed")])
 def test_a_choice_that_this_machine_has_not_is_explained(nodes: dict[str, Any], choice: tuple[str, ...], message: str,
                                                          monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
@@ -88,7 +88,7 @@ def test_recursion_keeps_sources_bit_for_bit_and_channels(nodes: dict[str, Any],
     assert result.dtype == torch.float32 and result.device.type == "cpu"
     assert torch.equal(result[::4], sources)
     new = torch.stack([result[index] for index in range(9) if index % 4])
-    assert 0 <= new.min() and new.max() <= 1
+    assert new.min() >= 0 and new.max() <= 1
 
 
 def test_alpha_is_interpolated_like_a_grey_image(nodes: dict[str, Any], film: Any) -> None:
@@ -135,9 +135,9 @@ def test_batches_that_do_not_fit_are_refused(nodes: dict[str, Any], film: Any) -
     pair, recursive = nodes["InterpolatePair"].interpolate, nodes["RecursiveInterpolate"].interpolate
     with pytest.raises(Exception, match="The first batch has 2 images and the last has 3"):
         pair(film, images(2), images(3), 0.5)
-    with pytest.raises(Exception, match="first image is 48x32 and the last image is 40x32: .*Upscale Image"):
+    with pytest.raises(Exception, match=r"first image is 48x32 and the last image is 40x32: .*Upscale Image"):
         pair(film, images(1), images(1, 32, 40), 0.5)
-    with pytest.raises(Exception, match="batch of images is 48x32 and the last image is 48x30: .*Upscale Image"):
+    with pytest.raises(Exception, match=r"batch of images is 48x32 and the last image is 48x30: .*Upscale Image"):
         recursive(film, images(1), 1, images(1, 30))
     with pytest.raises(Exception, match="has 3 channels and the last image has 4"):
         pair(film, images(1), images(1, channels=4), 0.5)
