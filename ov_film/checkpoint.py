@@ -56,10 +56,10 @@ def read_variables(index: Path, wanted: re.Pattern[str]) -> dict[str, NDArray[np
     try:
         return _read_variables(index, wanted)
     except OSError as error:
-        raise FilmError(f"Checkpoint file {error.filename or index} can't be read ({error.strerror}): fetch the "
-                        "SavedModel again.") from error
+        raise FilmError(f"Checkpoint file {Path(error.filename or index).name} can't be read ({error.strerror}): fetch "
+                        "the SavedModel again.") from error
     except (ValueError, IndexError, OverflowError, struct.error) as error:
-        raise FilmError(f"Checkpoint {index} is damaged ({error}): fetch the SavedModel again.") from error
+        raise FilmError(f"Checkpoint {index.name} is damaged ({error}): fetch the SavedModel again.") from error
 
 
 def _read_variables(index: Path, wanted: re.Pattern[str]) -> dict[str, NDArray[np.float32]]:

@@ -1,5 +1,7 @@
 """Convert a SavedModel of FILM into a model folder, and prove that it is the same network."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -53,8 +55,8 @@ def convert(source: Path, output: Path, *, verify: bool = False, weights: Litera
         tensors, levels = _read_npz(source)
         return _write(_Network(tensors, levels), output, source.name, {}, weights)
     with opened_saved_model(source) as saved_model:
-        reference = _OpenVinoReference(saved_model)
-        tensors = read_film_tensors(saved_model)
+        tensors = read_film_tensors(saved_model)  # first: it checks every byte, which OpenVINO's reader does not
+        reference = _OpenVinoReference(saved_model, source)
         network = _Network(tensors, _pyramid_levels(tensors, reference.convolutions, source))
         frames = _test_frames(network.configuration.multiple)
         midpoint = network.midpoint(frames)
@@ -84,23 +86,27 @@ class _Network:
 class _OpenVinoReference:
     """The same SavedModel as OpenVINO's TensorFlow front end reads it."""
 
-    def __init__(self, saved_model: Path) -> None:
-        try:
+    def __init__(self, saved_model: Path, source: Path) -> None:
+        self._source = source
+        with self._readable():
             self._model = core().read_model(saved_model)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise FilmError(f"OpenVINO can't read SavedModel {saved_model} ({reason}): fetch it again.") from error
         self.convolutions = sum(1 for node in self._model.get_ops() if node.get_type_name() == "Convolution")
 
     def outputs(self, frames: Frames) -> list[NDArray[np.float32]]:
         """Return every output for two frames (1,H,W,3), in f32."""
-        ports = {port.any_name: port for port in self._model.inputs}
-        images = sorted(name for name, port in ports.items() if len(port.partial_shape) == 4)
-        values = dict(zip(images, frames, strict=True)) | {
-            name: np.full((1, 1), 0.5, np.float32) for name in ports if name not in images}
         # Shapes stay dynamic: with static ones the CPU plugin of OpenVINO 2026.4 can crash in batched Gather.
-        compiled = core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return list(compiled(values).values())
+        with self._readable():
+            values = _inputs({port.any_name: len(port.partial_shape) for port in self._model.inputs}, frames)
+            compiled = core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            return list(compiled(values).values())
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise FilmError(f"OpenVINO can't run SavedModel {self._source} ({reason}): fetch it again.") from error
 
 
 def _tensorflow_outputs(saved_model: Path, frames: Frames) -> list[NDArray[np.float32]]:
@@ -109,10 +115,20 @@ def _tensorflow_outputs(saved_model: Path, frames: Frames) -> list[NDArray[np.fl
     except ImportError as error:
         raise FilmError(f"TensorFlow can't be imported ({error}): install it (python -m pip install tensorflow) or "
                         "leave --verify out.") from error
-    signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
-    time = tf.fill((1, 1), 0.5)
-    outputs = signature(x0=tf.constant(frames[0]), x1=tf.constant(frames[1]), time=time)
+    loaded = tf.saved_model.load(str(saved_model))
+    signature = loaded.signatures["serving_default"]
+    ranks = {name: spec.shape.rank for name, spec in signature.structured_input_signature[1].items()}
+    outputs = signature(**{name: tf.constant(value) for name, value in _inputs(ranks, frames).items()})
     return [output.numpy() for output in outputs.values()]
+
+
+def _inputs(ranks: Mapping[str, int], frames: Frames) -> dict[str, NDArray[np.float32]]:
+    """Return a reference's inputs by name: the frames are those of rank 4 (x0, x1), the other one is the time."""
+    images = sorted(name for name, rank in ranks.items() if rank == 4)
+    if len(images) != len(frames):
+        raise FilmError(f"The SavedModel takes {len(images)} images where a FILM takes two: use google/film.")
+    times = {name: np.full((1, 1), 0.5, np.float32) for name in ranks if name not in images}
+    return times | dict(zip(images, frames, strict=True))
 
 
 def _pyramid_levels(tensors: FilmTensors, convolutions: int, source: Path) -> int:

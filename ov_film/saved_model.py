@@ -43,8 +43,8 @@ def read_film_tensors(saved_model: Path) -> FilmTensors:
     """
     variables = read_variables(saved_model / "variables" / "variables.index", TENSOR_NAME)
     if not variables:
-        raise FilmError(f"SavedModel {saved_model} has no variables of a FILM (feat_net/…, predict_flow/…, "
-                        "fusion/…): give it the SavedModel of google/film.")
+        raise FilmError("The SavedModel has no variables of a FILM (feat_net/…, predict_flow/…, fusion/…): give it the "
+                        "SavedModel of google/film.")
     return canonical_names(variables)
 
 

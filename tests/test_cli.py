@@ -179,7 +179,9 @@ def test_a_missing_libgl_names_the_headless_package(images: list[str], tmp_path:
 def test_ctrl_c_leaves_no_partial_file(images: list[str], common: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ov_film", "interpolate", *images, "--times", "14", "--output",
                str(tmp_path / "out.webm"), *common]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore Ctrl-C, and hand that down.
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.*")) and time.monotonic() < deadline:
         time.sleep(0.1)

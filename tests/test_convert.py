@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,16 @@ def test_a_saved_model_of_another_network_is_refused(tmp_path: Path) -> None:
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.serve)
     with pytest.raises(FilmError, match="no variables of a FILM"):
         convert(tmp_path / "saved", tmp_path / "model")
+
+
+@pytest.mark.parametrize("damage", [lambda graph: graph[:len(graph) // 2], lambda graph: b"", lambda graph: b"no" * 99])
+def test_a_damaged_graph_is_refused(small_film: tuple[Path, Film], tmp_path: Path,
+                                    damage: Callable[[bytes], bytes]) -> None:
+    folder = Path(shutil.copytree(small_film[0], tmp_path / "saved"))
+    (folder / "saved_model.pb").write_bytes(damage((folder / "saved_model.pb").read_bytes()))
+    with pytest.raises(FilmError, match=r"OpenVINO can't run SavedModel .*saved \("):
+        convert(folder, tmp_path / "model")
+    assert os.listdir(tmp_path) == ["saved"]
 
 
 def test_a_failed_conversion_keeps_the_old_model(small_film: tuple[Path, Film], tmp_path: Path) -> None:
