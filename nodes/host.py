@@ -67,7 +67,7 @@ def progress(total: int) -> Callable[[int, Frame | None], None]:
         if preview is not None:
             step = max(1, max(preview.shape[:2]) // _PREVIEW_SIDE)
             small = to_8_bits(preview[::step, ::step, :3])
-            image = ("JPEG", Image.fromarray(small.squeeze()), _PREVIEW_SIDE)
+            image = ("JPEG", Image.fromarray(small if small.shape[2] == 3 else small[..., 0]), _PREVIEW_SIDE)
         bar.update_absolute(done, total, image)
 
     return show

@@ -1,0 +1,191 @@
+"""A headless ComfyUI with the pack in it, for the tests that go the whole way."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+import websocket
+
+PACK = Path(__file__).absolute().parent.parent
+NAME = "film-openvino"  # the pack's folder in custom_nodes
+NOTES = ("MarkdownNote", "Note")  # nodes that the page alone knows
+_PREVIEW, _JPEG = 1, 1  # the first two numbers of a binary message
+_START_SECONDS, _EVENT_SECONDS = 180, 120
+
+Prompt = dict[str, dict[str, Any]]
+OnProgress = Callable[[str, int], None]
+
+
+def find_comfyui() -> Path | None:
+    """Return $COMFYUI_DIR, else the ComfyUI in the home folder, else None.
+
+    Raises:
+        RuntimeError: $COMFYUI_DIR is not a ComfyUI.
+    """
+    named = os.environ.get("COMFYUI_DIR")
+    folder = Path(named) if named else Path.home() / "comfy" / "ComfyUI"
+    if (folder / "main.py").is_file():
+        return folder
+    if named:
+        raise RuntimeError(f"COMFYUI_DIR is {named}, which holds no main.py: name the folder of a ComfyUI.")
+    return None
+
+
+@dataclass
+class Run:
+    """What ComfyUI told of a run.
+
+    Attributes:
+        executed: ids of the nodes that ran; the others came from ComfyUI's cache.
+        progress: for each node that told, (done, total) as often as it did.
+        previews: JPEG files.
+        files: what was saved.
+        error: why it was refused or failed; None otherwise.
+        cancelled: whether it was.
+        log: what the log got meanwhile.
+    """
+
+    executed: list[str] = field(default_factory=list)
+    progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    previews: list[bytes] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    error: str | None = None
+    cancelled: bool = False
+    log: str = ""
+
+
+class ComfyUI:
+    """A running server; its folders (input, output, models, …) lie in `base`."""
+
+    def __init__(self, base: Path, port: int) -> None:
+        self.input, self.output = base / "input", base / "output"
+        self._log = base / "log.txt"
+        self._address = f"127.0.0.1:{port}"
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def object_info(self) -> dict[str, Any]:
+        """Return what the page is told of every node."""
+        response = requests.get(f"http://{self._address}/object_info", timeout=_EVENT_SECONDS)
+        response.raise_for_status()
+        return dict(response.json())
+
+    def cancel(self) -> None:
+        requests.post(f"http://{self._address}/interrupt", json={}, timeout=_EVENT_SECONDS).raise_for_status()
+
+    def run(self, prompt: Prompt, workflow: dict[str, Any] | None = None, on_progress: OnProgress | None = None) -> Run:
+        """Queue a prompt as the page does and wait until it has ended; on_progress gets a node's id and its count."""
+        client, before = uuid.uuid4().hex, len(self.log())
+        events = websocket.create_connection(f"ws://{self._address}/ws?clientId={client}", timeout=_EVENT_SECONDS)
+        run = Run()
+        try:
+            answer = requests.post(f"http://{self._address}/prompt", timeout=_EVENT_SECONDS, json={
+                "prompt": prompt, "client_id": client, "extra_data": {"extra_pnginfo": {"workflow": workflow}}})
+            if answer.ok:
+                while self._take(events.recv(), run, on_progress):
+                    pass
+            else:
+                errors = [error for node in answer.json()["node_errors"].values() for error in node["errors"]]
+                run.error = "\n".join(f"{error['message']}: {error['details']}" for error in errors)
+        finally:
+            events.close()
+        run.log = self.log()[before:]
+        return run
+
+    def _take(self, message: str | bytes, run: Run, on_progress: OnProgress | None) -> bool:
+        """Note a message; return whether the run goes on."""
+        if isinstance(message, bytes):
+            assert (int.from_bytes(message[:4], "big"), int.from_bytes(message[4:8], "big")) == (_PREVIEW, _JPEG)
+            run.previews.append(message[8:])
+            return True
+        event = json.loads(message)
+        kind, data = event["type"], event["data"]
+        if kind == "executing" and data["node"]:
+            run.executed.append(data["node"])
+        elif kind == "progress":
+            run.progress.setdefault(data["node"], []).append((data["value"], data["max"]))
+            if on_progress:
+                on_progress(data["node"], data["value"])
+        elif kind == "executed":
+            run.files += [self.output / file["subfolder"] / file["filename"] for file in data["output"]["images"]]
+        elif kind == "execution_error":
+            run.error = data["exception_message"]
+        run.cancelled = kind == "execution_interrupted"
+        return kind not in ("execution_success", "execution_error", "execution_interrupted")
+
+
+@contextmanager
+def running_comfyui(comfyui: Path, base: Path, *options: str) -> Iterator[ComfyUI]:
+    """Yield a server of its own folders, whose only pack is this checkout.
+
+    Raises:
+        RuntimeError: it didn't start, or couldn't load the pack; with the end of its log.
+    """
+    for name in ("custom_nodes", "input", "models", "output", "temp", "user"):
+        (base / name).mkdir(parents=True)
+    (base / "custom_nodes" / NAME).symlink_to(PACK, target_is_directory=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    python = comfyui / ".venv" / "bin" / "python"
+    command = [python if python.exists() else sys.executable, "main.py", "--cpu", "--port", port,
+               "--base-directory", base, "--database-url", "sqlite:///:memory:", "--disable-auto-launch",
+               "--disable-all-custom-nodes", "--whitelist-custom-nodes", NAME, *options]
+    with (base / "log.txt").open("wb") as log:
+        process = subprocess.Popen([str(part) for part in command], cwd=comfyui, stdout=log, stderr=log)
+    try:
+        server = ComfyUI(base, port)
+        _wait_for_start(server, process)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(_START_SECONDS)
+
+
+def _wait_for_start(server: ComfyUI, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while "To see the GUI" not in server.log():
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"ComfyUI didn't start. Its log ends:\n{server.log()[-3000:]}")
+        time.sleep(0.2)
+    if "IMPORT FAILED" in server.log():
+        raise RuntimeError(f"ComfyUI couldn't load the pack; is what requirements.txt lists installed in its "
+                           f"environment? Its log ends:\n{server.log()[-3000:]}")
+
+
+def prompt_of(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
+    """Return the prompt (the API's format) of a workflow (the page's format), without groups, muted nodes or reroutes.
+
+    Raises:
+        KeyError, ValueError: the workflow doesn't fit the nodes.
+    """
+    sources = {link: [str(node), output] for link, node, output, *_ in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        if node["type"] in NOTES:
+            continue
+        widgets = []
+        for name, options in inputs_of(object_info[node["type"]]).items():
+            if isinstance(options[0], list) or options[0] in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+                widgets += [name, "upload"] if len(options) > 1 and options[1].get("image_upload") else [name]
+        values = dict(zip(widgets, node.get("widgets_values", []), strict=True))
+        values.pop("upload", None)  # a button
+        links = {given["name"]: sources[given["link"]] for given in node["inputs"] if given["link"] is not None}
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": values | links}
+    return prompt
+
+
+def inputs_of(node_info: dict[str, Any]) -> dict[str, Any]:
+    """Return a node's inputs, type and options by name, those that ComfyUI itself fills in left out."""
+    return {**node_info["input"].get("required", {}), **node_info["input"].get("optional", {})}

@@ -1,0 +1,254 @@
+"""The pack in a real ComfyUI, found in $COMFYUI_DIR or in the home folder (comfy/ComfyUI), through its API."""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.comfyui import NAME, NOTES, PACK, ComfyUI, Prompt, find_comfyui, inputs_of, prompt_of, running_comfyui
+
+FOUND = find_comfyui()
+if FOUND is None:
+    pytest.skip("no ComfyUI in $COMFYUI_DIR or, at home, in comfy/ComfyUI", allow_module_level=True)
+COMFYUI: Path = FOUND
+
+IDS = ("FilmOpenVINOLoader", "FilmOpenVINOInterpolatePair", "FilmOpenVINORecursiveInterpolate", "FilmOpenVINOSaveWebM")
+LOADER, PAIR, RECURSIVE, SAVE = IDS
+SAMPLES = ("first", "last", "next")
+EXAMPLES = {"two_photos": ("first", "last"), "batch": SAMPLES}
+SIZE, ODD_SIZE, LARGE_SIZE = (160, 90), (101, 67), (320, 180)
+ALLOWED_LATE = 32  # frames made while a cancel is under way, on a busy machine
+
+
+def write_inputs(server: ComfyUI) -> None:
+    """Make the samples the example workflows ask for, small enough for tests, in three sizes."""
+    for name in SAMPLES:
+        image = cv2.imread(str(PACK / "samples" / f"{name}.png"))
+        for prefix, size in (("", SIZE), ("odd_", ODD_SIZE), ("large_", LARGE_SIZE)):
+            cv2.imwrite(str(server.input / f"{prefix}{name}.png"), cv2.resize(image, size, None, 0, 0, cv2.INTER_AREA))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
+    with running_comfyui(COMFYUI, tmp_path_factory.mktemp("comfyui") / "base") as running:
+        write_inputs(running)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def object_info(server: ComfyUI) -> dict[str, Any]:
+    return server.object_info()
+
+
+@pytest.fixture
+def prompt(object_info: dict[str, Any]) -> Prompt:
+    """The example workflow of two photos."""
+    return prompt_of(workflow("two_photos"), object_info)
+
+
+def workflow(name: str) -> dict[str, Any]:
+    return dict(json.loads((PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def id_of(prompt: Prompt, node_class: str) -> str:
+    """Return the id of the first node of that class."""
+    return next(key for key, node in prompt.items() if node["class_type"] == node_class)
+
+
+def inputs_in(prompt: Prompt) -> dict[str, Any]:
+    """Return what was chosen in a prompt, without what ComfyUI adds as it runs."""
+    return {key: (node["class_type"], node["inputs"]) for key, node in prompt.items()}
+
+
+def changed(prompt: Prompt, node_class: str, **inputs: Any) -> Prompt:
+    """Return the prompt with other inputs for the first node of that class."""
+    new = copy.deepcopy(prompt)
+    new[id_of(new, node_class)]["inputs"].update(inputs)
+    return new
+
+
+def with_photos(prompt: Prompt, first: str, last: str) -> Prompt:
+    """Return the prompt with other photos."""
+    new = copy.deepcopy(prompt)
+    for name, node in zip((first, last), (n for n in new.values() if n["class_type"] == "LoadImage"), strict=True):
+        node["inputs"]["image"] = name
+    return new
+
+
+def cancelling(server: ComfyUI, node: str) -> Callable[[str, int], None]:
+    """Return what cancels a run when the node tells its third frame."""
+    def cancel(telling: str, done: int) -> None:
+        if (telling, done) == (node, 3):
+            server.cancel()
+    return cancel
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def picture(path: Path) -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    return image
+
+
+def frames_of(path: Path) -> list[NDArray[np.uint8]]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+    return float(-10 * np.log10(np.mean((image / 255.0 - reference / 255.0) ** 2)))
+
+
+def test_the_pack_loads_without_a_warning(server: ComfyUI, object_info: dict[str, Any]) -> None:
+    told = [line for line in server.log().split("got prompt")[0].splitlines() if NAME in line or "ov_film" in line]
+    assert len(told) == 1 and re.fullmatch(rf"\s*[\d.]+ seconds: .*{NAME}", told[0]), told
+
+
+def test_the_page_is_told_what_every_node_and_input_does(object_info: dict[str, Any]) -> None:
+    assert {name for name, node in object_info.items() if node["python_module"].endswith(NAME)} == set(IDS)
+    for name in IDS:
+        assert object_info[name]["description"]
+        for label, options in inputs_of(object_info[name]).items():
+            assert options[1]["tooltip"], f"{name}.{label}"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_workflow_names_the_inputs_and_outputs_that_the_nodes_have(
+        object_info: dict[str, Any], name: str) -> None:
+    nodes = workflow(name)["nodes"]
+    for node in nodes:
+        if node["type"] not in NOTES:
+            info = object_info[node["type"]]
+            assert {given["name"] for given in node["inputs"]} - {"upload"} == set(inputs_of(info))
+            assert [(given["name"], given["type"]) for given in node["outputs"]] == list(
+                zip(info["output_name"], info["output"], strict=True))
+    assert any(node["type"] in NOTES for node in nodes)
+
+
+@pytest.mark.parametrize(("name", "samples"), EXAMPLES.items())
+def test_an_example_workflow_makes_its_clip(
+        server: ComfyUI, object_info: dict[str, Any], name: str, samples: tuple[str, ...]) -> None:
+    page = workflow(name)
+    prompt = prompt_of(page, object_info)
+    run = server.run(prompt, page)
+    assert run.error is None and len(run.files) == 1
+    sources = [picture(server.input / f"{sample}.png") for sample in samples]
+    gap = 2 ** prompt[id_of(prompt, RECURSIVE)]["inputs"]["times_to_interpolate"]
+    frames = frames_of(run.files[0])
+    assert len(frames) == (len(sources) - 1) * gap + 1
+    for source, frame in zip(sources, frames[::gap], strict=True):
+        assert psnr(frame, source) > 32  # the new frames beside it come to 30.5
+    assert all(psnr(frame, after) < 50 for frame, after in pairwise(frames)), "two frames are alike"
+    with av.open(str(run.files[0])) as container:
+        assert inputs_in(json.loads(container.metadata["PROMPT"])) == inputs_in(prompt)
+        assert json.loads(container.metadata["WORKFLOW"]) == page
+        video = container.streams.video[0]
+        context = video.codec_context
+        assert "vp9" in context.name and video.average_rate == prompt[id_of(prompt, SAVE)]["inputs"]["fps"]
+        assert (context.color_primaries, context.color_trc, context.colorspace, context.color_range) == (1, 1, 1, 1)
+
+
+def test_a_run_logs_what_ran_and_no_warning(server: ComfyUI, prompt: Prompt) -> None:
+    log = server.run(changed(prompt, RECURSIVE, times_to_interpolate=2)).log
+    assert re.search(r"^FILM OpenVINO: film_lite on CPU \(.+\), (f32|bf16|f16), 192x128, 3 new frames\.$", log, re.M)
+    assert not re.search(r"Traceback|Warning|Error", log)
+
+
+def test_each_new_frame_is_shown_as_it_is_made(server: ComfyUI, prompt: Prompt) -> None:
+    run = server.run(changed(prompt, RECURSIVE, times_to_interpolate=3))
+    assert run.progress[id_of(prompt, RECURSIVE)] == [(done, 7) for done in range(1, 8)]
+    assert run.progress[id_of(prompt, SAVE)] == [(done, 9) for done in range(1, 10)]
+    assert len(run.previews) == 7
+    shown = cv2.imdecode(np.frombuffer(run.previews[-1], np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert psnr(cv2.resize(shown, SIZE, None, 0, 0, cv2.INTER_AREA), frames_of(run.files[0])[-2]) > 30
+
+
+def test_a_second_run_keeps_the_model(server: ComfyUI, prompt: Prompt) -> None:
+    again = changed(prompt, RECURSIVE, times_to_interpolate=1)
+    server.run(prompt)
+    assert id_of(prompt, LOADER) not in server.run(again).executed
+    server.run(colour_prompt(frames=1))  # ComfyUI forgets what this prompt has not
+    run = server.run(again)
+    assert id_of(prompt, LOADER) in run.executed
+    # The loader's line gives the size of the last run: a model loaded anew has none.
+    assert re.search(r"^FILM OpenVINO: film_lite on CPU \(.+\), \w+, 192x128\.$", run.log, re.M)
+
+
+def test_a_cancel_ends_the_interpolation_and_leaves_nothing(server: ComfyUI, prompt: Prompt) -> None:
+    long = with_photos(changed(prompt, RECURSIVE, times_to_interpolate=8), "large_first.png", "large_last.png")
+    node, before = id_of(long, RECURSIVE), files_in(server.output)
+    run = server.run(long, on_progress=cancelling(server, node))
+    assert run.cancelled and run.error is None
+    assert len(run.progress[node]) < 3 + ALLOWED_LATE
+    assert files_in(server.output) == before
+    assert len(frames_of(server.run(changed(prompt, RECURSIVE, times_to_interpolate=2)).files[0])) == 5
+
+
+def test_a_cancel_ends_the_writing_of_a_file_and_leaves_nothing(server: ComfyUI) -> None:
+    prompt, before = colour_prompt(frames=4096), files_in(server.output)
+    node = id_of(prompt, SAVE)
+    run = server.run(prompt, on_progress=cancelling(server, node))
+    assert run.cancelled and run.error is None
+    assert 3 <= len(run.progress[node]) < 4096
+    assert files_in(server.output) == before
+
+
+def test_photos_of_two_sizes_are_refused_with_both_and_the_node_that_helps(server: ComfyUI, prompt: Prompt) -> None:
+    error = server.run(with_photos(prompt, "first.png", "odd_last.png")).error
+    assert error
+    for part in ("160x90", "101x67", "Upscale Image"):
+        assert part in error
+
+
+def test_a_model_that_is_not_installed_is_refused_with_the_way_to_get_it(server: ComfyUI, prompt: Prompt) -> None:
+    error = server.run(changed(prompt, LOADER, model="film")).error
+    assert error and "'film' is not installed" in error and "install.py" in error
+
+
+def test_a_name_that_leaves_the_output_folder_is_refused(server: ComfyUI, prompt: Prompt) -> None:
+    before = files_in(server.output.parent)
+    small = changed(prompt, RECURSIVE, times_to_interpolate=0)
+    error = server.run(changed(small, SAVE, filename_prefix="../outside")).error
+    assert error and "output folder" in error
+    assert [file for file in files_in(server.output.parent) if file.suffix == ".webm" and file not in before] == []
+
+
+def test_odd_sizes_go_through(server: ComfyUI, prompt: Prompt) -> None:
+    odd = with_photos(changed(prompt, RECURSIVE, times_to_interpolate=1), "odd_first.png", "odd_last.png")
+    recursive = odd[id_of(odd, RECURSIVE)]["inputs"]
+    odd["pair"] = {"class_type": PAIR, "inputs": {
+        "model": recursive["model"], "first": recursive["images"], "last": recursive["last"], "time": 0.5}}
+    odd["png"] = {"class_type": "SaveImage", "inputs": {"images": ["pair", 0], "filename_prefix": "odd"}}
+    run = server.run(odd)
+    assert run.error is None
+    midpoint, = (picture(file) for file in run.files if file.suffix == ".png")
+    clip, = (frames_of(file) for file in run.files if file.suffix == ".webm")
+    assert midpoint.shape == (67, 101, 3)
+    assert [frame.shape for frame in clip] == [(68, 102, 3)] * 3
+    assert psnr(clip[1][:67, :101], midpoint) > 30
+
+
+def test_without_metadata_the_file_holds_no_workflow(tmp_path: Path) -> None:
+    with running_comfyui(COMFYUI, tmp_path / "base", "--disable-metadata") as server:
+        run = server.run(colour_prompt(frames=2), {"nodes": []})
+    assert run.error is None
+    with av.open(str(run.files[0])) as container:
+        assert {"PROMPT", "WORKFLOW"}.isdisjoint(container.metadata)
+
+
+def colour_prompt(frames: int) -> Prompt:
+    """Return a prompt that saves frames of one colour, without a network."""
+    inputs = {"1": {"width": 64, "height": 64, "batch_size": frames, "color": 255},
+              "2": {"images": ["1", 0], "filename_prefix": "colour", "fps": 30.0, "crf": 20, "codec": "vp9"}}
+    return {"1": {"class_type": "EmptyImage", "inputs": inputs["1"]}, "2": {"class_type": SAVE, "inputs": inputs["2"]}}
