@@ -45,10 +45,13 @@ class InterpolatePair:
                      f"Interpolating {count} pairs of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
         show = host.progress(count)
-        for index in range(count):
-            pair = (planes(frames[index if len(frames) > 1 else 0]) for frames in (firsts, lasts))
-            frame = joined([model.interpolate(a, b, time) for a, b in zip(*pair, strict=True)], shape[2])
-            result[index] = torch.from_numpy(frame)
-            show(index + 1, frame)
+        try:
+            for index in range(count):
+                pair = (planes(frames[index if len(frames) > 1 else 0]) for frames in (firsts, lasts))
+                frame = joined([model.interpolate(a, b, time) for a, b in zip(*pair, strict=True)], shape[2])
+                result[index] = torch.from_numpy(frame)
+                show(index + 1, frame)
+        finally:
+            model.release_memory()
         logging.info("FILM OpenVINO: %s, %d frames.", model.report(), count)
         return (result,)

@@ -56,13 +56,16 @@ class RecursiveInterpolate:
         done = 0
         sequences = [model.interpolate_recursively(plane, times_to_interpolate)
                      for plane in zip(*map(planes, frames), strict=True)]
-        for index, parts in enumerate(zip(*sequences, strict=True)):
-            if index % multiplier == 0:
-                result[index] = torch.from_numpy(frames[index // multiplier])
-                continue
-            frame = joined(parts, shape[2])
-            result[index] = torch.from_numpy(frame)
-            done += 1
-            show(done, frame)
+        try:
+            for index, parts in enumerate(zip(*sequences, strict=True)):
+                if index % multiplier == 0:
+                    result[index] = torch.from_numpy(frames[index // multiplier])
+                    continue
+                frame = joined(parts, shape[2])
+                result[index] = torch.from_numpy(frame)
+                done += 1
+                show(done, frame)
+        finally:
+            model.release_memory()
         logging.info("FILM OpenVINO: %s, %d new frames.", model.report(), done)
         return result, multiplier

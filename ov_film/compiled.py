@@ -57,32 +57,30 @@ class CompiledFilm:
         encoder.reshape({"frame": [1, height, width, 3]})
         self._encoder = self._compile(_with_encoding_type(encoder, _TYPES[precision]))
         self._shapes = {output.any_name: list(output.shape) for output in self._encoder.outputs}
-        self._encode = self._encoder.create_infer_request()
-        self._pair = self._pair_request(with_details=False)
+        self._pair = self._compile_pair(with_details=False)
 
     def encode(self, frame: Frame) -> Encoding:
         """Encode one frame (H,W,3) float32; sides up to the resolution."""
         tensors = [ov.Tensor(output.element_type, output.shape) for output in self._encoder.outputs]
         batch = np.ascontiguousarray(padded(frame, self._configuration.multiple)[np.newaxis])
         with self._lock:
-            self._encode.set_input_tensor(ov.Tensor(batch, shared_memory=True))
+            request = self._encoder.create_infer_request()
+            request.set_input_tensor(ov.Tensor(batch, shared_memory=True))
             for index, tensor in enumerate(tensors):
-                self._encode.set_output_tensor(index, tensor)
-            self._encode.infer()
+                request.set_output_tensor(index, tensor)
+            request.infer()
         return Encoding(tensors, (frame.shape[0], frame.shape[1]))
 
     def midpoint(self, first: Encoding, last: Encoding) -> Frame:
         """Return the frame midway between two encoded ones, (H,W,3) float32 in [0,1]."""
         with self._lock:
-            self._infer(self._pair, first, last)
-            return _cropped(self._pair, "midpoint", first.size).clip(0, 1)
+            return _cropped(_inferred(self._pair, first, last), "midpoint", first.size).clip(0, 1)
 
     def details(self, first: Encoding, last: Encoding) -> PairDetails:
         """Return the midpoint with the flows and warped frames that it was made of."""
         height, width = first.size
         with self._lock:
-            request = self._details
-            self._infer(request, first, last)
+            request = _inferred(self._details, first, last)
             flows = [tuple(_cropped(request, f"{direction}_flow_{level}", (-(-height >> level), -(-width >> level)))
                            for level in range(self._configuration.fusion_levels))
                      for direction in ("forward", "backward")]
@@ -92,9 +90,8 @@ class CompiledFilm:
 
     def execution(self) -> tuple[str, str, str]:
         """Return the device, its full name and the precision that OpenVINO says it runs with."""
-        compiled = self._pair.get_compiled_model()
-        device = compiled.get_property("EXECUTION_DEVICES")[0]
-        precision = compiled.get_property("INFERENCE_PRECISION_HINT")
+        device = self._pair.get_property("EXECUTION_DEVICES")[0]
+        precision = self._pair.get_property("INFERENCE_PRECISION_HINT")
         names = {element_type: name for name, element_type in _TYPES.items()}
         return device, core().get_property(device, "FULL_DEVICE_NAME").strip(), names.get(precision, str(precision))
 
@@ -102,25 +99,20 @@ class CompiledFilm:
         """Give back what the layers' results took; the next run takes it again."""
         with self._lock:
             self._encoder.release_memory()
-            self._pair.get_compiled_model().release_memory()
+            self._pair.release_memory()
 
     @functools.cached_property
-    def _details(self) -> ov.InferRequest:
-        return self._pair_request(with_details=True)
+    def _details(self) -> ov.CompiledModel:
+        return self._compile_pair(with_details=True)
 
-    def _pair_request(self, with_details: bool) -> ov.InferRequest:
+    def _compile_pair(self, with_details: bool) -> ov.CompiledModel:
         pair = core().read_model(self._folder / PAIR_MODEL)
         if not with_details:
             for output in pair.outputs:
                 if not output.any_name.startswith(("midpoint", "grid")):
                     pair.remove_result(output.node)
         pair.reshape({f"{end}_{name}": shape for end in ("first", "last") for name, shape in self._shapes.items()})
-        return self._compile(_with_encoding_type(pair, _TYPES[self._precision])).create_infer_request()
-
-    def _infer(self, request: ov.InferRequest, first: Encoding, last: Encoding) -> None:
-        for index, tensor in enumerate([*first.tensors, *last.tensors]):
-            request.set_input_tensor(index, tensor)
-        request.infer()
+        return self._compile(_with_encoding_type(pair, _TYPES[self._precision]))
 
     def _compile(self, model: ov.Model) -> ov.CompiledModel:
         settings = {"INFERENCE_PRECISION_HINT": self._precision, "PERFORMANCE_HINT": "LATENCY"}
@@ -135,6 +127,15 @@ def _with_encoding_type(model: ov.Model, element_type: ov.Type) -> ov.Model:
             if "features_" in port.any_name or "predictor_" in port.any_name:
                 place(port.any_name).tensor().set_element_type(element_type)
     return steps.build()
+
+
+def _inferred(pair: ov.CompiledModel, first: Encoding, last: Encoding) -> ov.InferRequest:
+    """Run a pair model and return the request, which has the outputs; made anew, because one holds its encodings."""
+    request = pair.create_infer_request()
+    for index, tensor in enumerate([*first.tensors, *last.tensors]):
+        request.set_input_tensor(index, tensor)
+    request.infer()
+    return request
 
 
 def _cropped(request: ov.InferRequest, name: str, size: tuple[int, int]) -> NDArray[np.float32]:

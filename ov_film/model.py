@@ -49,7 +49,8 @@ class FilmModel:
         self._configuration = checked_manifest(folder).configuration
         self._device = device
         self._precision = precision
-        self._resolution: tuple[int, int] | None = None
+        self._resolution: tuple[int, int] | None = None  # of the last run
+        self._holding: tuple[int, int] | None = None  # the resolution whose layers hold memory
         self._compiled = functools.lru_cache(_KEPT_RESOLUTIONS)(self._compile)
 
     @classmethod
@@ -135,9 +136,15 @@ class FilmModel:
         """Return about how many bytes a run at this size takes beyond what the process holds, frames not counted."""
         resolution, value_bytes = self._padded(height, width), 4 if self._precision == "f32" else 2
         encodings = (times + 1) * encoding_bytes(self._configuration, *resolution, value_bytes)
-        if resolution == self._resolution:  # it is compiled, and its memory taken
+        if resolution == self._holding:
             return encodings
         return encodings + network_bytes(self._configuration, *resolution, value_bytes)
+
+    def release_memory(self) -> None:
+        """Give back what the layers hold between runs; the next run takes it again, which costs little."""
+        if self._holding is not None:
+            self._compiled(*self._holding).release_memory()
+            self._holding = None
 
     def report(self) -> Report:
         """Return what really runs; the resolution is that of the last run."""
@@ -167,16 +174,14 @@ class FilmModel:
         check_same_size(first, last, "The first frame", "the last frame")
 
     def _network(self, frame: Frame, times: int) -> CompiledFilm:
-        """Return the network compiled for a frame's size; what an earlier size used for its layers is given back."""
+        """Return the network compiled for a frame's size; what another size's layers hold is given back."""
         resolution = self._padded(*frame.shape[:2])
-        if self._resolution != resolution:
-            if self._resolution is not None:
-                self._compiled(*self._resolution).release_memory()
-            self._resolution = None
+        if resolution != self._holding:
+            self.release_memory()
             if self._device.name == "CPU":
                 check_memory(self.memory_needed(*resolution, times), f"A pair of {size_text(frame)}")
         network = self._compiled(*resolution)
-        self._resolution = resolution
+        self._resolution = self._holding = resolution
         return network
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:

@@ -140,7 +140,7 @@ def running_comfyui(comfyui: Path, base: Path, *options: str) -> Iterator[ComfyU
         port = free.getsockname()[1]
     python = comfyui / ".venv" / "bin" / "python"
     command = [python if python.exists() else sys.executable, "main.py", "--cpu", "--port", port,
-               "--base-directory", base, "--database-url", "sqlite:///:memory:", "--disable-auto-launch",
+               "--base-directory", base, "--database-url", f"sqlite:///{base}/comfyui.db", "--disable-auto-launch",
                "--disable-all-custom-nodes", "--whitelist-custom-nodes", NAME, *options]
     with (base / "log.txt").open("wb") as log:
         process = subprocess.Popen([str(part) for part in command], cwd=comfyui, stdout=log, stderr=log)

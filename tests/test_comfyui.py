@@ -162,7 +162,8 @@ def test_an_example_workflow_makes_its_clip(
 def test_a_run_logs_what_ran_and_no_warning(server: ComfyUI, prompt: Prompt) -> None:
     log = server.run(changed(prompt, RECURSIVE, times_to_interpolate=2)).log
     assert re.search(r"^FILM OpenVINO: film_lite on CPU \(.+\), (f32|bf16|f16), 192x128, 3 new frames\.$", log, re.M)
-    assert not re.search(r"Traceback|Warning|Error", log)
+    others = [line for line in log.splitlines() if not line.startswith("FILM OpenVINO: ")]
+    assert [line for line in others if f"{NAME}/" in line] == []  # as warnings and tracebacks name a file
 
 
 def test_each_new_frame_is_shown_as_it_is_made(server: ComfyUI, prompt: Prompt) -> None:

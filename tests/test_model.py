@@ -222,6 +222,20 @@ def test_memory_needed_grows_with_pixels_and_depth(model: FilmModel) -> None:
     assert model.memory_needed(256, 256, times=4) > small
 
 
+def test_memory_is_given_back_when_asked_and_at_another_size(model: FilmModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = []
+    original = CompiledFilm.release_memory
+    monkeypatch.setattr(CompiledFilm, "release_memory", lambda self: (released.append(self), original(self)))
+    frame = model.interpolate(picture(16, 16, 1), picture(16, 16, 2))
+    assert model.memory_needed(16, 16) < model.memory_needed(16, 24) / 2  # its layers hold theirs
+    model.release_memory()
+    model.release_memory()
+    assert len(released) == 1 and model.memory_needed(16, 16) > 100_000_000
+    assert np.array_equal(model.interpolate(picture(16, 16, 1), picture(16, 16, 2)), frame)
+    model.interpolate(picture(16, 24, 1), picture(16, 24, 2))
+    assert len(released) == 2
+
+
 @pytest.mark.parametrize("name", ["encoder.bin", "pair.xml"])
 def test_a_damaged_model_file_is_named(small_folder: Path, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(small_folder, tmp_path / "model"))
