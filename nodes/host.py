@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from ..ov_film.errors import FilmError
 from ..ov_film.frames import Frame, to_8_bits
 from ..ov_film.library import default_models_folder
 
@@ -38,8 +39,22 @@ def models_folders() -> list[Path]:
     return [Path(folder) for folder in folder_paths.get_folder_paths(MODELS_KEY)]
 
 
+def check_prefix(prefix: str) -> None:
+    """Raise FilmError where a prefix names no file, or one outside the output folder."""
+    output = Path(folder_paths.get_output_directory() if folder_paths else "output").resolve()
+    path = (output / prefix).resolve()
+    if path == output or not path.is_relative_to(output) or prefix.endswith(("/", "\\")):
+        raise FilmError(f"Prefix {prefix!r} names no file in the output folder: give a name, with a subfolder or "
+                        "without, such as film/interpolated.")
+
+
 def output_file(prefix: str, width: int, height: int, suffix: str) -> OutputFile:
-    """Return the next free file of a prefix, counted as ComfyUI counts. A prefix that leaves the folder is refused."""
+    """Return the next free file of a prefix, counted as ComfyUI counts.
+
+    Raises:
+        FilmError: the prefix names no file, or one outside the output folder.
+    """
+    check_prefix(prefix)
     if folder_paths is None:
         return OutputFile(Path("output") / f"{prefix}_00001_{suffix}", f"{prefix}_00001_{suffix}", "")
     folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..ov_film.devices import PRECISIONS, choose_device, choose_precision, find_devices
+from ..ov_film.devices import PRECISIONS, find_devices
 from ..ov_film.errors import FilmError
 from ..ov_film.library import FULL_MODEL, MANIFEST, default_model, find_models, installed_model
 from ..ov_film.model import FilmModel
@@ -44,10 +44,9 @@ class Loader:
                            "come close to it."})}}
 
     @classmethod
-    def VALIDATE_INPUTS(cls, model: str, device: str, precision: str) -> bool | str:
+    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
         try:
             installed_model(model, host.models_folders())
-            choose_precision(precision, choose_device(device))
         except FilmError as error:
             return str(error)
         return True
@@ -60,8 +59,6 @@ class Loader:
         folder = installed_model(model, host.models_folders())
         loaded = _loaded(folder, device, precision, _stamp(folder))
         logging.info("FILM OpenVINO: %s.", loaded.report())
-        if FULL_MODEL not in find_models(host.models_folders()):
-            logging.info("FILM OpenVINO: %s", _HOW_TO_GET_FILM)
         return (loaded,)
 
 
@@ -74,6 +71,8 @@ def _devices() -> list[Any]:
 @functools.lru_cache(maxsize=2)
 def _loaded(folder: Path, device: str, precision: str, stamp: str) -> FilmModel:
     """Return the model, loaded once however often a workflow runs; a new stamp means that it was converted anew."""
+    if FULL_MODEL not in find_models(host.models_folders()):
+        logging.info("FILM OpenVINO: %s", _HOW_TO_GET_FILM)
     return FilmModel.load(folder, device, precision)
 
 

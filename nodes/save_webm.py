@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..ov_film.errors import FilmError
 from ..ov_film.frame_rate import frame_rate
 from ..ov_film.frames import Frame
 from ..ov_film.video import write_webm
@@ -43,6 +44,14 @@ class SaveWebM:
                     "default": "vp9",
                     "tooltip": "vp9 plays everywhere. av1 is smaller, has 10 bits and needs a newer player."})},
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, filename_prefix: str) -> bool | str:
+        try:
+            host.check_prefix(filename_prefix)
+        except FilmError as error:
+            return str(error)
+        return True
 
     def save(self, images: torch.Tensor, filename_prefix: str, fps: float, crf: int, codec: str,
              prompt: Any = None, extra_pnginfo: dict[str, Any] | None = None) -> dict[str, Any]:

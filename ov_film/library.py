@@ -137,7 +137,7 @@ def installed_model(name: str, folders: Iterable[Path] | None = None) -> Path:
     """
     models = find_models(folders)
     if name not in models:
-        remedy = "run python install.py to fetch it" if name == FULL_MODEL else "choose one of these"
+        remedy = f"run python install.py in {_PACK} to fetch it" if name == FULL_MODEL else "choose one of these"
         raise FilmError(f"Model {name!r} is not installed (installed: {', '.join(models)}): {remedy}.")
     return models[name]
 

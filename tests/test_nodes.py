@@ -70,14 +70,28 @@ def test_the_loader_keeps_a_model(nodes: dict[str, Any], film: Any) -> None:
     assert nodes["Loader"].load("film_lite", "CPU", "f32")[0] is film
 
 
-@pytest.mark.parametrize(("choice", "message"), [
-    (("film", "AUTO", "auto"), "python install.py"), (("film_lite", "TPU", "auto"), "'TPU' is not among"),
-    (("film_lite", "CPU", "f8"), "'f8' is not native"), (("/etc", "AUTO", "auto"), "'/etc' is not installed")])
-def test_a_choice_that_this_machine_has_not_is_explained(nodes: dict[str, Any], choice: tuple[str, ...], message: str,
-                                                         monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "message"), [("film", "python install.py in"), ("/etc", "'/etc' is not installed")])
+def test_a_model_that_is_not_installed_is_refused_before_the_run(
+        nodes: dict[str, Any], name: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
-    assert message in nodes["Loader"].VALIDATE_INPUTS(*choice)
-    assert nodes["Loader"].VALIDATE_INPUTS("film_lite", "AUTO", "auto") is True
+    assert message in nodes["Loader"].VALIDATE_INPUTS(name)
+    assert nodes["Loader"].VALIDATE_INPUTS("film_lite") is True
+
+
+@pytest.mark.parametrize(("device", "precision", "message"), [
+    ("TPU", "auto", "'TPU' is not among"), ("CPU", "f8", "'f8' is not native")])
+def test_a_choice_that_this_machine_has_not_is_explained(nodes: dict[str, Any], device: str, precision: str,
+                                                         message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        nodes["Loader"].load("film_lite", device, precision)
+
+
+@pytest.mark.parametrize("prefix", ["", "../outside", "film/../../outside", "/tmp/outside", "film/", "."])
+def test_a_prefix_that_names_no_file_in_the_output_folder_is_refused(nodes: dict[str, Any], prefix: str) -> None:
+    assert "names no file in the output folder" in nodes["SaveWebM"].VALIDATE_INPUTS(prefix)
+    with pytest.raises(Exception, match="names no file in the output folder"):
+        nodes["SaveWebM"].save(images(1), prefix, 30.0, 20, "vp9")
+    assert nodes["SaveWebM"].VALIDATE_INPUTS("clips/%year%/test") is True
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
