@@ -125,6 +125,24 @@ class ComfyUI:
         return kind not in ("execution_success", "execution_error", "execution_interrupted")
 
 
+def python_of(comfyui: Path) -> str:
+    """Return the Python that runs a ComfyUI."""
+    own = comfyui / ".venv" / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
+
+
+def install_requirements(comfyui: Path) -> None:
+    """Install what the pack needs into a ComfyUI's environment, as the README says; where all is there, nothing happens.
+
+    Raises:
+        RuntimeError: pip failed; with the end of what it said.
+    """
+    command = [python_of(comfyui), "-m", "pip", "install", "--quiet", "-r", str(PACK / "requirements.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"requirements.txt can't be installed into {comfyui}:\n{done.stderr[-2000:]}")
+
+
 @contextmanager
 def running_comfyui(comfyui: Path, base: Path, *options: str) -> Iterator[ComfyUI]:
     """Yield a server of its own folders, whose only pack is this checkout.
@@ -138,8 +156,7 @@ def running_comfyui(comfyui: Path, base: Path, *options: str) -> Iterator[ComfyU
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    python = comfyui / ".venv" / "bin" / "python"
-    command = [python if python.exists() else sys.executable, "main.py", "--cpu", "--port", port,
+    command = [python_of(comfyui), "main.py", "--cpu", "--port", port,
                "--base-directory", base, "--database-url", f"sqlite:///{base}/comfyui.db", "--disable-auto-launch",
                "--disable-all-custom-nodes", "--whitelist-custom-nodes", NAME, *options]
     with (base / "log.txt").open("wb") as log:

@@ -14,7 +14,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.comfyui import NAME, NOTES, PACK, ComfyUI, Prompt, find_comfyui, inputs_of, prompt_of, running_comfyui
+from tests.comfyui import (
+    NAME,
+    NOTES,
+    PACK,
+    ComfyUI,
+    Prompt,
+    find_comfyui,
+    inputs_of,
+    install_requirements,
+    prompt_of,
+    running_comfyui,
+)
 
 FOUND = find_comfyui()
 if FOUND is None:
@@ -39,6 +50,7 @@ def write_inputs(server: ComfyUI) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
+    install_requirements(COMFYUI)
     with running_comfyui(COMFYUI, tmp_path_factory.mktemp("comfyui") / "base") as running:
         write_inputs(running)
         yield running
