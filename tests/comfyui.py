@@ -132,7 +132,7 @@ def python_of(comfyui: Path) -> str:
 
 
 def install_requirements(comfyui: Path) -> None:
-    """Install what the pack needs into a ComfyUI's environment, as the README says; where all is there, nothing happens.
+    """Install what the pack needs into a ComfyUI's environment, as the README says; nothing where all is there.
 
     Raises:
         RuntimeError: pip failed; with the end of what it said.
