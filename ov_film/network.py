@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from .configuration import FilmConfiguration, FilmTensors, fusion_name, predictor_name
@@ -82,14 +83,14 @@ def build_pair_model(tensors: FilmTensors, configuration: FilmConfiguration) -> 
                                        for flows in (backward_flows, forward_flows))
         parts = []
         for encoding, half in ((first, half_backward), (last, half_forward)):
-            grid = layers.grid(half)
+            grid = layers.grid(half, level)
             parts += [_sample(encoding[f"{kind}_{level}"], grid) for kind in ("image", "features")]
         aligned.append([*parts, half_backward, half_forward])
         warped.append((parts[0], parts[2]))
 
     net = _concatenate(aligned[-1])
     for level in reversed(range(configuration.fusion_levels - 1)):
-        net = layers.convolution(_enlarge(net, "nearest"), fusion_name(3 * level))
+        net = layers.doubled(net, fusion_name(3 * level))
         for convolution in (3 * level + 1, 3 * level + 2):
             joined = net if convolution % 3 == 2 else _concatenate([*aligned[level], net])
             net = layers.activated(joined, fusion_name(convolution))
@@ -113,12 +114,12 @@ def _flow_pyramids(first: dict[str, Node], last: dict[str, Node], layers: "_Laye
         for level in reversed(range(configuration.pyramid_levels)):
             features = other[f"features_{level}"]
             if flows:
-                upsampled = ops.multiply(_enlarge(flows[-1], "linear_onnx"), _constant(2.0))
-                features = _sample(features, layers.grid(upsampled))
+                upsampled = _double_flow(flows[-1])
+                features = _sample(features, layers.grid(upsampled, level))
             index = configuration.predictor(level)
             name, width = predictor_name(index, configuration), configuration.features(level)
             net = layers.convolution(features, f"{name}/conv_0", inputs=slice(width, 2 * width), bias=False)
-            net = _leaky_relu(ops.add(net, this[f"predictor_{level}"]))
+            net = layers.leaky_relu(ops.add(net, this[f"predictor_{level}"]))
             last_step = configuration.flow_convolutions[index] + 1
             for step in range(1, last_step):
                 net = layers.activated(net, f"{name}/conv_{step}")
@@ -133,42 +134,76 @@ class _Layers:
 
     def __init__(self, tensors: FilmTensors) -> None:
         self._tensors = tensors
+        self._slope = _constant(0.2)
         self.grids: list[Node] = []
+        self._shared: dict[str, Node] = {}
+        self._places: dict[int, tuple[Node, Node]] = {}
 
     def convolution(self, net: Node, name: str, inputs: slice = slice(None), bias: bool = True) -> Node:
         """Convolve by (a part of the input channels of) a named kernel, padded as TensorFlow's "same"."""
-        kernel = self._tensors[f"{name}/kernel"][:, :, inputs].transpose(3, 2, 0, 1)
-        size = kernel.shape[2]
+        kernel = self._tensors[f"{name}/kernel"][:, :, inputs]
+        size = kernel.shape[0]
         before, after = [(size - 1) // 2] * 2, [size // 2] * 2
-        net = ops.convolution(net, _constant(np.ascontiguousarray(kernel)), [1, 1], before, after, [1, 1])
-        return ops.add(net, _constant(self._tensors[f"{name}/bias"].reshape(1, -1, 1, 1))) if bias else net
+        net = ops.convolution(net, self._kernel(f"{name} {inputs}", kernel), [1, 1], before, after, [1, 1])
+        return self._biased(net, name) if bias else net
 
     def activated(self, net: Node, name: str) -> Node:
         """Convolve and activate."""
-        return _leaky_relu(self.convolution(net, name))
+        return self.leaky_relu(self.convolution(net, name))
 
-    def grid(self, flow: Node) -> Node:
-        """Return GridSample's grid (1,h,w,2) that reads each pixel at its place plus the flow (1,2,h,w)."""
-        height, width = (ops.gather(ops.shape_of(flow), np.int64(axis), np.int64(0)) for axis in (2, 3))
-        # Pixel centres of an axis of n pixels lie at (2 i + 1) / n - 1 where its borders lie at -1 and 1.
-        x, y = (ops.subtract(ops.divide(_odd_numbers(side), ops.convert(side, "f32")), _constant(1.0))
-                for side in (width, height))
-        shape = ops.concat([ops.unsqueeze(side, np.int64(0)) for side in (height, width)], 0)
-        centres = ops.concat([ops.unsqueeze(ops.broadcast(x, shape), np.int64(2)),
-                              ops.unsqueeze(ops.broadcast(ops.unsqueeze(y, np.int64(1)), shape), np.int64(2))], 2)
-        sides = ops.convert(ops.concat([ops.unsqueeze(side, np.int64(0)) for side in (width, height)], 0), "f32")
-        offsets = ops.multiply(_transpose(flow, (0, 2, 3, 1)), ops.divide(_constant(2.0), sides))
-        self.grids.append(ops.add(offsets, ops.unsqueeze(centres, np.int64(0))))
-        return self.grids[-1]
+    def leaky_relu(self, net: Node) -> Node:
+        """Activate."""
+        return ops.prelu(net, self._slope)
+
+    def doubled(self, net: Node, name: str) -> Node:
+        """Double the size by nearest neighbour and convolve by a named 2x2 kernel.
+
+        Of the four pixels that the kernel meets, those that are copies of one share a product: so each of the four
+        phases has a smaller kernel at the low resolution, and they take 9 products where the plain way takes 16.
+        """
+        kernel = self._tensors[f"{name}/kernel"]
+        phases = []
+        for down in (0, 1):
+            rows = kernel if down else kernel.sum(axis=0, keepdims=True)
+            for right in (0, 1):
+                part = self._kernel(f"{name} {down}{right}", rows if right else rows.sum(axis=1, keepdims=True))
+                phases.append(ops.convolution(net, part, [1, 1], [0, 0], [down, right], [1, 1]))
+        return self._biased(ops.depth_to_space(ops.concat(phases, 1), "blocks_first", 2), name)
+
+    def _biased(self, net: Node, name: str) -> Node:
+        if name not in self._shared:
+            self._shared[name] = _constant(self._tensors[f"{name}/bias"].reshape(1, -1, 1, 1))
+        return ops.add(net, self._shared[name])
+
+    def _kernel(self, name: str, kernel: NDArray[np.float32]) -> Node:
+        """Return the constant of a kernel, from HWIO to OIHW, one however often it is used."""
+        if name not in self._shared:
+            self._shared[name] = _constant(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
+        return self._shared[name]
+
+    def grid(self, flow: Node, level: int) -> Node:
+        """Return GridSample's grid (1,h,w,2) that reads each pixel of a level at its place plus the flow (1,2,h,w)."""
+        if level not in self._places:
+            self._places[level] = _places(flow)
+        centres, pixel = self._places[level]
+        grid = ops.add(ops.multiply(_transpose(flow, (0, 2, 3, 1)), pixel), centres)
+        self.grids.append(grid)
+        return grid
+
+
+def _places(flow: Node) -> tuple[Node, Node]:
+    """Return each pixel's centre (h,w,2) and a pixel's size (2), x and y, where a flow (1,2,h,w) spans -1 to 1."""
+    height, width = (ops.gather(ops.shape_of(flow), np.array([axis], np.int64), np.int64(0)) for axis in (2, 3))
+    shape = ops.concat([height, width, np.array([1], np.int64)], 0)
+    x, y = (ops.range(np.int64(0), ops.squeeze(side, np.int64(0)), np.int64(1), "f32") for side in (width, height))
+    x, y = ops.unsqueeze(x, np.array([0, 2], np.int64)), ops.unsqueeze(y, np.array([1, 2], np.int64))
+    places = ops.concat([ops.broadcast(axis, shape) for axis in (x, y)], 2)
+    pixel = ops.divide(_constant(2.0), ops.convert(ops.concat([width, height], 0), "f32"))
+    return ops.subtract(ops.multiply(ops.add(places, _constant(0.5)), pixel), _constant(1.0)), pixel
 
 
 def _transpose(net: Node, order: Sequence[int]) -> Node:
     return ops.transpose(net, np.array(order, np.int64))
-
-
-def _odd_numbers(count: Node) -> Node:
-    numbers = ops.range(np.int64(0), count, np.int64(1), "i64")
-    return ops.add(ops.multiply(ops.convert(numbers, "f32"), _constant(2.0)), _constant(1.0))
 
 
 def _sample(image: Node, grid: Node) -> Node:
@@ -180,14 +215,11 @@ def _halve(image: Node) -> Node:
     return ops.avg_pool(image, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=True)
 
 
-def _enlarge(image: Node, mode: str) -> Node:
-    return ops.interpolate(image, np.array([2.0, 2.0], np.float32), mode, "scales", [0, 0], [0, 0],
-                           "asymmetric" if mode == "nearest" else "half_pixel", axes=np.array([2, 3], np.int64),
-                           nearest_mode="floor")
-
-
-def _leaky_relu(net: Node) -> Node:
-    return ops.prelu(net, _constant(0.2))
+def _double_flow(flow: Node) -> Node:
+    """Return a flow at twice the size, in the finer level's pixels."""
+    finer = ops.interpolate(flow, np.array([2.0, 2.0], np.float32), "linear_onnx", "scales", [0, 0], [0, 0],
+                            "half_pixel", axes=np.array([2, 3], np.int64))
+    return ops.multiply(finer, _constant(2.0))
 
 
 def _concatenate(nodes: Sequence[Node]) -> Node:
