@@ -57,7 +57,7 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     flow = flow.float()
     grid = torch.stack([x + flow[:, 0] * 2 / width, y[:, None] + flow[:, 1] * 2 / height], -1)
     sampled = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
-    return sampled.to(image.dtype)
+    return sampled.to(image.dtype).contiguous(memory_format=torch.channels_last)  # as convolutions like it
 
 
 def swap(tensor: Tensor) -> Tensor:

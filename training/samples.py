@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]  # (3,3), homogeneous
 
 TIMES = (-0.5, 0.0, 0.5)
-STRIDES = 6  # real triplets are 1 to this many frames apart
+STRIDES = (1, 1, 2, 2, 3, 4, 5, 6)  # frames from an end of a real triplet to its middle
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ STAGES = (Stage(0.0, 128, 4), Stage(0.5, 192, 2))
 class Motion:
     """What a layer does from time -0.5 to 0.5."""
 
-    angle: float  # radians
-    scale: float  # factor
-    shear: float
-    x: float  # pixels
-    y: float
+    angle: float = 0  # radians
+    scale: float = 1  # factor
+    shear: float = 0
+    x: float = 0  # pixels
+    y: float = 0
 
     def matrix(self, time: float, centre: Floats, place: Floats, zoom: float = 1.0) -> Matrix:
         """Map the layer's own pixels to the frame's at a time; centre (x, y) lands on place, moved."""
@@ -135,13 +135,13 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return triplet[::-1] if back else triplet
 
     def _real(self, size: int, progress: float) -> Triplet:
-        """Cut a crop that moves out of a clip; of four places the one that changes most."""
+        """Cut a crop out of a clip; of up to four places the one that changes most."""
         rng = self.rng
         for _ in range(20):
             clip, ranges = self.clips[rng.choice(len(self.clips), p=self.weights)]
             lengths = np.array([end - begin for begin, end in ranges], float)
             begin, end = ranges[rng.choice(len(ranges), p=lengths / lengths.sum())]
-            stride = int(rng.integers(1, STRIDES + 1))
+            stride = int(rng.choice(STRIDES))
             middle = int(rng.integers(begin + stride, end - stride))
             triplet = clip[[middle - stride, middle, middle + stride]]
             if not is_usable(triplet):
@@ -149,12 +149,12 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             height, width = triplet.shape[1:3]
             side = min(int(size * rng.uniform(1, 1.6)), height, width)
             crops = []
-            for _ in range(4):
+            for _ in range(int(rng.integers(1, 5))):
                 y, x = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
                 crop = triplet[:, y : y + side, x : x + side]
                 crops.append((np.abs(crop[0, ::4, ::4].astype(np.int16) - crop[2, ::4, ::4]).mean(), crop))
             change, crop = max(crops, key=lambda pair: pair[0])
-            if change >= 1:
+            if change >= 0.5:
                 return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in crop])
         return self._synthetic(size, progress)[0]
 
@@ -186,7 +186,8 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         reach = size * (0.15 + 0.15 * progress)
         photo = self.photos[rng.integers(len(self.photos))]
         height, width = photo.shape[:2]
-        camera, zoom = self._motion(reach), rng.uniform(0.5, 1.3)
+        camera = Motion() if rng.random() < 0.15 else self._motion(reach)
+        zoom = rng.uniform(0.5, 1.3)
         margin = min(size * 0.7, height / 2 - 1, width / 2 - 1)
         centre = np.array([rng.uniform(margin, side - margin) for side in (width, height)], np.float32)
         middle = np.full(2, size / 2, np.float32)
@@ -216,7 +217,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def _as_filmed(self, frames: list[Floats]) -> Triplet:
         """Change the light in time on all three frames; add noise and JPEG traces to the outer two."""
         rng = self.rng
-        blur, light, noisy, packed = rng.random(4) < (0.15, 0.3, 0.3, 0.3)
+        blur, light, noisy, packed = rng.random(4) < (0.15, 0.3, 0.2, 0.2)
         if blur:
             sigma = rng.uniform(0.5, 1.5)
             frames = [cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]

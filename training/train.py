@@ -19,7 +19,7 @@ from .samples import Samples
 LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
 WARM_UP = 200  # steps
 AVERAGE = 0.998  # share that the averaged weights keep a step
-SAVE_EVERY = 250  # steps
+SAVE_EVERY = 100  # steps
 LOG_EVERY = 50
 FLOW_POWER = 0.7  # below 1, so that what can't be known (leaves the frame) weighs less
 
