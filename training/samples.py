@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]  # (3,3), homogeneous
 
 TIMES = (-0.5, 0.0, 0.5)
-STRIDES = (1, 1, 2, 2, 3, 4, 5, 6)  # frames from an end of a real triplet to its middle
+STRIDES = (0, 1, 1, 2, 2, 3, 4, 5, 6)  # frames from an end of a real triplet to its middle; 0 repeats one
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             stride = int(rng.choice(STRIDES))
             middle = int(rng.integers(begin + stride, end - stride))
             triplet = clip[[middle - stride, middle, middle + stride]]
-            if not is_usable(triplet):
+            if stride and not is_usable(triplet):
                 continue
             height, width = triplet.shape[1:3]
             side = min(int(size * rng.uniform(1, 1.6)), height, width)
@@ -154,7 +154,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
                 crop = triplet[:, y : y + side, x : x + side]
                 crops.append((np.abs(crop[0, ::4, ::4].astype(np.int16) - crop[2, ::4, ::4]).mean(), crop))
             change, crop = max(crops, key=lambda pair: pair[0])
-            if change >= 0.5:
+            if change >= 0.5 or not stride:
                 return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in crop])
         return self._synthetic(size, progress)[0]
 
