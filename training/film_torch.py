@@ -1,0 +1,207 @@
+"""FILM (Reda et al., ECCV 2022) in torch, in any width, and its tensors under the released names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FilmConfig:
+    """Widths and depths; the defaults are film_lite's, the released network has 64 and 32, 64, 128, 256."""
+
+    filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
+    flow_filters: tuple[int, ...] = (16, 32, 48, 64)  # per own flow predictor, then of the shared one
+    levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
+    fusion_levels: int = 5
+    stages: int = 4  # stages of an encoder subtree
+
+    @property
+    def own_levels(self) -> int:
+        """Levels with a flow predictor of their own; the coarser ones share the last."""
+        return len(self.flow_filters) - 1
+
+    def feature_channels(self, level: int) -> int:
+        """Channels of the features at a level, over all encoder stages that reach it."""
+        return sum(self.filters << stage for stage in range(min(level + 1, self.stages)))
+
+
+@dataclass
+class FilmOutput:
+    """What one midpoint leaves behind; lists run from the finest level to the coarsest."""
+
+    image: Tensor  # (B,3,H,W), the midpoint, about [0,1], not clamped
+    warped: list[tuple[Tensor, Tensor]]  # per fusion level both frames at the midpoint, (B,3,h,w)
+    flows: list[Tensor]  # per level (2B,2,h,w), x and y in its pixels: first to last, then last to first
+
+
+def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
+    """Convolve to the same size, then LeakyReLU 0.2."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.LeakyReLU(0.2))
+
+
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """Read image (B,C,H,W) at each pixel plus flow (B,2,H,W; x, y in pixels), clamped to the border."""
+    height, width = flow.shape[2:]
+    x = (torch.arange(width, device=flow.device) + 0.5) * 2 / width - 1
+    y = (torch.arange(height, device=flow.device) + 0.5) * 2 / height - 1
+    flow = flow.float()
+    grid = torch.stack([x + flow[:, 0] * 2 / width, y[:, None] + flow[:, 1] * 2 / height], -1)
+    sampled = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
+    return sampled.to(image.dtype).contiguous(memory_format=torch.channels_last)  # as convolutions like it
+
+
+def swap(tensor: Tensor) -> Tensor:
+    """Exchange the halves of the batch: first frames for last ones, forward flows for backward ones."""
+    return torch.roll(tensor, tensor.shape[0] // 2, 0)
+
+
+class Film(nn.Module):
+    """Two frames in, the frame half-way between them out."""
+
+    def __init__(self, config: FilmConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or FilmConfig()
+        widths = [3, *(c.filters << stage for stage in range(c.stages))]
+        self.encoder = nn.ModuleList(
+            nn.Sequential(convolution(before, width), convolution(width, width))
+            for before, width in pairwise(widths)
+        )
+        self.predictors = nn.ModuleList(
+            nn.Sequential(
+                convolution(2 * c.feature_channels(level), width),
+                convolution(width, width),
+                convolution(width, width),
+                convolution(width, width // 2, 1),
+                nn.Sequential(nn.Conv2d(width // 2, 2, 1)),
+            )
+            for level, width in enumerate(c.flow_filters)
+        )
+        self.fusion = nn.ModuleList()  # from coarse to fine
+        inputs = self._aligned_channels(c.fusion_levels - 1)
+        for level in reversed(range(c.fusion_levels - 1)):
+            width = c.filters << min(level, c.own_levels)
+            joined = width + self._aligned_channels(level)
+            steps = [nn.Conv2d(inputs, width, 2), convolution(joined, width), convolution(width, width)]
+            self.fusion.append(nn.ModuleList(steps))
+            inputs = width
+        self.to_rgb = nn.Conv2d(inputs, 3, 1)
+        for predictor in self.predictors:  # begin with almost no motion
+            nn.init.normal_(predictor[-1][0].weight, 0, 1e-3)
+            nn.init.zeros_(predictor[-1][0].bias)
+
+    def _aligned_channels(self, level: int) -> int:
+        """Image, features and flow of both frames."""
+        return 2 * (3 + self.config.feature_channels(level) + 2)
+
+    def encode(self, frames: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Frames (B,3,H,W) -> image pyramid and feature pyramid, finest level first."""
+        c = self.config
+        images = [frames]
+        for _ in range(c.levels - 1):
+            images.append(F.avg_pool2d(images[-1], 2))
+        subtrees: list[list[Tensor]] = []
+        for level, head in enumerate(images):
+            subtree: list[Tensor] = []
+            for stage in range(min(c.levels - level, c.stages)):
+                head = self.encoder[stage](F.avg_pool2d(head, 2) if stage else head)
+                subtree.append(head)
+            subtrees.append(subtree)
+        features = [
+            torch.cat([subtrees[level - stage][stage] for stage in range(min(level + 1, c.stages))], 1)
+            for level in range(c.levels)
+        ]
+        return images, features
+
+    def estimate_flows(self, features: list[Tensor]) -> list[Tensor]:
+        """Feature pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput."""
+        flows: list[Tensor] = []
+        for level in reversed(range(self.config.levels)):
+            own, other = features[level], swap(features[level])
+            if flows:
+                flow = F.interpolate(flows[-1], scale_factor=2, mode="bilinear", align_corners=False) * 2
+                other = warp(other, flow)
+            residual = self.predictors[min(level, self.config.own_levels)](torch.cat([own, other], 1)).float()
+            flows.append(flow + residual if flows else residual)
+        return flows[::-1]
+
+    def forward(self, first: Tensor, last: Tensor) -> FilmOutput:
+        """Frames (B,3,H,W) in [0,1], sides multiples of 2 ** (levels - 1) -> midpoint and what led to it."""
+        images, features = self.encode(torch.cat([first, last]))
+        flows = self.estimate_flows(features)
+        aligned: list[Tensor] = []
+        warped: list[tuple[Tensor, Tensor]] = []
+        for level in range(self.config.fusion_levels):
+            half = swap(flows[level]) * 0.5  # the first frame is read with the flow from last to first
+            pair = warp(torch.cat([images[level], features[level]], 1), half)
+            aligned.append(torch.cat([*pair.chunk(2), *half.to(pair.dtype).chunk(2)], 1))
+            before, after = pair[:, :3].chunk(2)
+            warped.append((before, after))
+        net = aligned[-1]
+        for (upsampled, join, refine), context in zip(self.fusion, aligned[-2::-1], strict=True):
+            net = F.pad(F.interpolate(net, scale_factor=2, mode="nearest"), (0, 1, 0, 1))
+            net = refine(join(torch.cat([context, upsampled(net)], 1)))
+        return FilmOutput(self.to_rgb(net), warped, flows)
+
+
+def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Every convolution with its name in the released network."""
+    for stage, pair in enumerate(model.encoder):
+        for k, layer in enumerate(pair):
+            yield f"feat_net/sub_extractor/cfeat_conv_{2 * stage + k}", layer[0]
+    for level, predictor in enumerate(model.predictors):
+        part = f"flow_predictor_{level}" if level < model.config.own_levels else "flow_predictor_shared"
+        for k, layer in enumerate(predictor):
+            yield f"predict_flow/{part}/conv_{k}", layer[0]
+    coarsest = model.config.fusion_levels - 1
+    for step, (upsampled, join, refine) in enumerate(model.fusion):
+        for k, layer in enumerate((upsampled, join[0], refine[0])):
+            number = 3 * (coarsest - 1 - step) + k
+            yield f"fusion/conv2d_{number}" if number else "fusion/conv2d", layer
+    yield f"fusion/conv2d_{3 * coarsest}", model.to_rgb
+
+
+def film_tensors(model: Film) -> dict[str, npt.NDArray[np.float32]]:
+    """Tensors as a SavedModel names and lays them out: kernels (H,W,I,O), biases (O,), float32."""
+    tensors = {}
+    for name, layer in named_layers(model):
+        assert layer.bias is not None
+        kernel = layer.weight.detach().float().cpu().permute(2, 3, 1, 0)
+        tensors[f"{name}/kernel"] = kernel.contiguous().numpy()
+        tensors[f"{name}/bias"] = layer.bias.detach().float().cpu().numpy()
+    return tensors
+
+
+def load_film(path: Path, config: FilmConfig | None = None) -> Film:
+    """Build the network and fill it from an .npz of named tensors."""
+    model = Film(config)
+    with np.load(path) as tensors, torch.no_grad():
+        for name, layer in named_layers(model):
+            assert layer.bias is not None
+            layer.weight.copy_(torch.from_numpy(tensors[f"{name}/kernel"]).permute(3, 2, 0, 1))
+            layer.bias.copy_(torch.from_numpy(tensors[f"{name}/bias"]))
+    return model
+
+
+def main() -> None:
+    """Export the averaged weights of a training checkpoint."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint.pt, as train.py writes it")
+    parser.add_argument("output", type=Path, help="the .npz to write")
+    args = parser.parse_args()
+    model = Film()
+    model.load_state_dict(torch.load(args.checkpoint, weights_only=True, map_location="cpu")["average"])
+    np.savez(args.output, **film_tensors(model))
+
+
+if __name__ == "__main__":
+    main()

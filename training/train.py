@@ -1,0 +1,173 @@
+"""Train film_lite: half of each batch real, half synthetic with a loss on the true flow."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .film_torch import Film, FilmOutput, load_film
+from .samples import Samples
+
+LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
+WARM_UP = 200  # steps
+AVERAGE = 0.998  # share that the averaged weights keep a step
+SAVE_EVERY = 100  # steps
+LOG_EVERY = 50
+FLOW_POWER = 0.7  # below 1, so that what can't be known (leaves the frame) weighs less
+
+
+def charbonnier(difference: Tensor) -> Tensor:
+    """Smooth mean absolute value."""
+    return torch.sqrt(difference * difference + 1e-6).mean()
+
+
+def laplacian_loss(image: Tensor, target: Tensor, levels: int = 3) -> Tensor:
+    """Compare (B,3,H,W) band by band, so that edges count as much as areas."""
+    total = image.new_zeros(())
+    for _ in range(levels):
+        difference = image - target
+        image, target = F.avg_pool2d(image, 2), F.avg_pool2d(target, 2)
+        total = total + charbonnier(difference - F.interpolate(image - target, scale_factor=2))
+    return total
+
+
+def warp_loss(output: FilmOutput, target: Tensor) -> Tensor:
+    """Both frames, moved to the midpoint, against the target (B,3,H,W) at every fusion level."""
+    total = target.new_zeros(())
+    for first, last in output.warped:
+        total = total + charbonnier(first.float() - target) + charbonnier(last.float() - target)
+        target = F.avg_pool2d(target, 2)
+    return total
+
+
+def flow_loss(flows: list[Tensor], truth: Tensor) -> Tensor:
+    """Synthetic half's flows at every level against the truth (2n,2,S,S); robust, in each level's pixels."""
+    total = truth.new_zeros(())
+    for level, flow in enumerate(flows):
+        scale = 1 << level
+        wanted = F.avg_pool2d(truth, scale) / scale
+        total = total + ((flow - wanted).abs() + 0.01).pow(FLOW_POWER).mean()
+    return total
+
+
+def synthetic_flows(output: FilmOutput) -> list[Tensor]:
+    """Pick the flows of the last half of the batch, both directions: (2n,2,h,w) per level."""
+    return [torch.cat([part.chunk(2)[1] for part in flow.chunk(2)]) for flow in output.flows]
+
+
+class Run:
+    """Everything that a checkpoint holds."""
+
+    def __init__(self, model: Film, device: torch.device) -> None:
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), LEARNING_RATE, weight_decay=1e-4)
+        self.step = 0
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint; a cut-off write leaves the former one."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint."""
+        device = next(self.model.parameters()).device
+        state = torch.load(path, weights_only=True, map_location=device)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average, self.step = state["average"], state["step"]
+
+    def train_step(self, frames: Tensor, truth: Tensor, progress: float) -> tuple[float, float]:
+        """Update once on frames (2n,3,3,S,S) and flows (n,2,2,S,S).
+
+        Returns the mean error of the image in [0,1] and of the flow in pixels.
+        """
+        rate = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in self.optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * rate * min(1.0, (self.step + 1) / WARM_UP)
+        first, target, last = (f.contiguous(memory_format=torch.channels_last) for f in frames.unbind(1))
+        truth = torch.cat([truth[:, 0], truth[:, 1]])
+        with torch.autocast(frames.device.type, torch.bfloat16):
+            output = self.model(first, last)
+        image = output.image.float()
+        flows = synthetic_flows(output)
+        loss = (
+            charbonnier(image - target)
+            + laplacian_loss(image, target)
+            + (0.1 * (1 - progress) + 0.02) * warp_loss(output, target)
+            + 0.05 * (1 - 0.85 * progress) * flow_loss(flows, truth)
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        keep = min(AVERAGE, self.step / (self.step + 10))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - keep)
+        with torch.no_grad():
+            return float((image - target).abs().mean()), float((flows[0] - truth).norm(dim=1).mean())
+
+
+def train(data: Path, folder: Path, start: Path | None, steps: int, seed: int) -> None:
+    """Train up to a number of steps, from the folder's checkpoint if it has one; log to log.csv there."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = Run(load_film(start) if start else Film(), device)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        run.load(checkpoint)
+    batches = DataLoader(
+        Samples(data, steps, seed),
+        batch_size=None,
+        sampler=range(run.step, steps),
+        num_workers=1,
+        prefetch_factor=4,
+    )
+    began, errors = time.monotonic(), []
+    with (folder / "log.csv").open("a", newline="") as file:
+        log = csv.writer(file)
+        for frames, truth in batches:
+            errors.append(run.train_step(frames.to(device), truth.to(device), run.step / steps))
+            if run.step % LOG_EVERY == 0:
+                image, flow = (sum(column) / len(column) for column in zip(*errors, strict=True))
+                log.writerow([run.step, f"{time.monotonic() - began:.0f}", f"{image:.5f}", f"{flow:.3f}"])
+                file.flush()
+                errors.clear()
+            if run.step % SAVE_EVERY == 0 or run.step == steps:
+                run.save(checkpoint)
+
+
+def main() -> None:
+    """Train film_lite; the same command goes on where a stopped run was."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("data", type=Path, help="folder that data.py filled")
+    parser.add_argument("run", type=Path, help="folder for checkpoint.pt and log.csv")
+    parser.add_argument(
+        "--start", type=Path, help=".npz of named tensors to begin with (default: from scratch)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=20000, help="length of the whole run (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    train(args.data, args.run, args.start, args.steps, args.seed)
+
+
+if __name__ == "__main__":
+    main()
