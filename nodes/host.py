@@ -1,7 +1,7 @@
 """ComfyUI as the nodes need it; the only file that imports from it. Plain stand-ins serve outside ComfyUI."""
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from PIL import Image
@@ -41,9 +41,8 @@ def models_folders() -> list[Path]:
 
 def check_prefix(prefix: str) -> None:
     """Raise FilmError where a prefix names no file, or one outside the output folder."""
-    output = Path(folder_paths.get_output_directory() if folder_paths else "output").resolve()
-    path = (output / prefix).resolve()
-    if path == output or not path.is_relative_to(output) or prefix.endswith(("/", "\\")):
+    path = PureWindowsPath(prefix)  # it knows both kinds of slashes; links within the output folder may lead elsewhere
+    if not path.name or path.anchor or ".." in path.parts or prefix.endswith(("/", "\\")):
         raise FilmError(f"Prefix {prefix!r} names no file in the output folder: give a name, with a subfolder or "
                         "without, such as film/interpolated.")
 

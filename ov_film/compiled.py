@@ -13,6 +13,7 @@ from openvino import preprocess
 
 from .configuration import FilmConfiguration
 from .devices import core
+from .errors import FilmError
 from .frames import Frame, padded
 from .library import ENCODER, PAIR_MODEL
 
@@ -72,12 +73,16 @@ class CompiledFilm:
         return Encoding(tensors, (frame.shape[0], frame.shape[1]))
 
     def midpoint(self, first: Encoding, last: Encoding) -> Frame:
-        """Return the frame midway between two encoded ones, (H,W,3) float32 in [0,1]."""
+        """Return the frame midway between two encoded ones, (H,W,3) float32 in [0,1].
+
+        Raises:
+            FilmError: the network overflowed.
+        """
         with self._lock:
-            return _cropped(_inferred(self._pair, first, last), "midpoint", first.size).clip(0, 1)
+            return self._clamped(_cropped(_inferred(self._pair, first, last), "midpoint", first.size))
 
     def details(self, first: Encoding, last: Encoding) -> PairDetails:
-        """Return the midpoint with the flows and warped frames that it was made of."""
+        """Return the midpoint with the flows and warped frames that it was made of; raises as `midpoint`."""
         height, width = first.size
         with self._lock:
             request = _inferred(self._details, first, last)
@@ -86,7 +91,7 @@ class CompiledFilm:
                      for direction in ("forward", "backward")]
             midpoint, warped_first, warped_last = (_cropped(request, name, first.size)
                                                    for name in ("midpoint", "warped_first", "warped_last"))
-        return PairDetails(midpoint.clip(0, 1), warped_first, warped_last, flows[0], flows[1])
+        return PairDetails(self._clamped(midpoint), warped_first, warped_last, flows[0], flows[1])
 
     def execution(self) -> tuple[str, str, str]:
         """Return the device, its full name and the precision that OpenVINO says it runs with."""
@@ -100,6 +105,12 @@ class CompiledFilm:
         with self._lock:
             self._encoder.release_memory()
             self._pair.release_memory()
+
+    def _clamped(self, midpoint: Frame) -> Frame:
+        if not np.isfinite(midpoint).all():
+            raise FilmError(f"The network overflowed at precision {self._precision} on {self._device}, so its frame "
+                            "would be wrong: choose precision f32 or another device.")
+        return midpoint.clip(0, 1)
 
     @functools.cached_property
     def _details(self) -> ov.CompiledModel:

@@ -13,10 +13,12 @@ import pytest
 from ov_film import compiled, memory
 from ov_film import model as model_module
 from ov_film.compiled import CompiledFilm, Encoding
+from ov_film.convert import convert
 from ov_film.devices import Device, choose_device, choose_precision, find_devices
 from ov_film.errors import FilmError
 from ov_film.model import FilmModel
 from tests.conftest import picture
+from tests.film_tensorflow import Film
 
 
 def test_the_midpoint_is_a_clamped_frame_of_the_same_size(model: FilmModel) -> None:
@@ -135,6 +137,17 @@ def test_what_is_no_frame_is_refused(model: FilmModel, frame: np.ndarray, messag
         model.interpolate(frame, picture(8, 8))
     with pytest.raises(FilmError, match=message):
         list(model.interpolate_recursively([picture(8, 8), frame], 1))
+
+
+def test_a_network_that_overflows_makes_no_frame(small_film: tuple[Path, Film], tmp_path: Path) -> None:
+    arrays = {variable.name.removesuffix(":0"): variable.numpy() for variable in small_film[1].variables}
+    arrays["fusion/conv2d_6/bias"] = np.full(3, np.inf, np.float32)
+    np.savez(tmp_path / "film.npz", pyramid_levels=4, **arrays)
+    convert(tmp_path / "film.npz", tmp_path / "model")
+    broken = FilmModel.load(tmp_path / "model", "CPU", "f32")
+    for run in (broken.interpolate, broken.inspect):
+        with pytest.raises(FilmError, match="overflowed at precision f32 on CPU"):
+            run(picture(16, 16, 1), picture(16, 16, 2))
 
 
 def test_a_single_nan_is_found(model: FilmModel) -> None:

@@ -86,12 +86,14 @@ def test_a_choice_that_this_machine_has_not_is_explained(nodes: dict[str, Any], 
         nodes["Loader"].load("film_lite", device, precision)
 
 
-@pytest.mark.parametrize("prefix", ["", "../outside", "film/../../outside", "/tmp/outside", "film/", "."])
+@pytest.mark.parametrize("prefix", ["", "../outside", "film/../../outside", "/tmp/outside", "C:/outside",
+                                    "..\\outside", "film/", "."])
 def test_a_prefix_that_names_no_file_in_the_output_folder_is_refused(nodes: dict[str, Any], prefix: str) -> None:
     assert "names no file in the output folder" in nodes["SaveWebM"].VALIDATE_INPUTS(prefix)
     with pytest.raises(Exception, match="names no file in the output folder"):
         nodes["SaveWebM"].save(images(1), prefix, 30.0, 20, "vp9")
-    assert nodes["SaveWebM"].VALIDATE_INPUTS("clips/%year%/test") is True
+    for good in ("test", "clips/%year%/test", "clips\\test"):
+        assert nodes["SaveWebM"].VALIDATE_INPUTS(good) is True
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
