@@ -17,6 +17,7 @@ from .errors import FilmError
 from .frames import Frame, padded
 from .library import ENCODER, PAIR_MODEL
 
+_MOST_CACHED = 32  # files: an encoder and a pair model for each device, precision and resolution
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
@@ -155,10 +156,15 @@ def _cropped(request: ov.InferRequest, name: str, size: tuple[int, int]) -> NDAr
 
 
 def _cache_settings(folder: Path, device: str) -> dict[str, str]:
-    """Return OpenVINO's settings to keep compiled models beside the model; none where that can't be written."""
+    """Return OpenVINO's settings to keep compiled models beside the model; none where that can't be written.
+
+    OpenVINO never removes any, so the oldest go here.
+    """
     cache = folder / ".cache"
     try:
         cache.mkdir(exist_ok=True)
+        for blob in sorted(cache.iterdir(), key=lambda file: file.stat().st_mtime_ns, reverse=True)[_MOST_CACHED:]:
+            blob.unlink()
     except OSError:
         return {}
     settings = {"CACHE_DIR": str(cache)}

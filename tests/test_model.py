@@ -298,6 +298,13 @@ def test_compiled_models_are_cached_beside_the_model(model: FilmModel, small_fol
     assert list((small_folder / ".cache").iterdir())
 
 
+def test_the_oldest_cached_models_go(model: FilmModel, small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_MOST_CACHED", 3)
+    for width in (8, 16, 24, 32):
+        model.interpolate(picture(56, width, 1), picture(56, width, 2))
+    assert 3 <= len(list((small_folder / ".cache").iterdir())) <= 4
+
+
 def test_few_resolutions_are_kept(model: FilmModel) -> None:
     for width in (8, 16, 24, 32, 40):
         model.interpolate(picture(8, width, 1), picture(8, width, 2))
