@@ -34,7 +34,7 @@ class Loader:
         return {"required": {
             "model": (list(models), {
                 "default": default_model(models),
-                "tooltip": f"film gives the best frames; film_lite is many times faster.{missing}"}),
+                "tooltip": f"film is Google's full network; film_lite is many times faster and less exact.{missing}"}),
             "device": (["AUTO", *(device.name for device in _devices())], {
                 "default": "AUTO",
                 "tooltip": "Where the network runs. AUTO lets OpenVINO choose; the log says what it chose."}),

@@ -1,15 +1,17 @@
 """Recursive Interpolate."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..ov_film.frames import Frame
 from ..ov_film.memory import check_memory
 from ..ov_film.model import FilmModel
 from . import host
-from .images import check_alike, frames_of, joined, planes
+from .images import Frames, check_alike, frames_of, joined, planes
 
 
 class RecursiveInterpolate:
@@ -54,8 +56,8 @@ class RecursiveInterpolate:
         result = torch.empty((count, *shape))
         show = host.progress(count - len(frames))
         done = 0
-        sequences = [model.interpolate_recursively(plane, times_to_interpolate)
-                     for plane in zip(*map(planes, frames), strict=True)]
+        sequences = [model.interpolate_recursively(_plane(frames, index), times_to_interpolate)
+                     for index in range(len(planes(frames[0])))]
         try:
             for index, parts in enumerate(zip(*sequences, strict=True)):
                 if index % multiplier == 0:
@@ -69,3 +71,8 @@ class RecursiveInterpolate:
             model.release_memory()
         logging.info("FILM OpenVINO: %s, %d new frames.", model.report(), done)
         return result, multiplier
+
+
+def _plane(frames: Frames, index: int) -> Iterator[Frame]:
+    """Yield one of the RGB planes of each frame as it is needed, so that no second clip lies in memory."""
+    return (planes(frame)[index] for frame in frames)

@@ -104,8 +104,9 @@ def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors
             raise FilmError(f"The SavedModel holds {match[1]} twice: export the network alone.")
         tensors[match[1]] = array
     numbers = sorted({_number(name) for name in tensors if name.startswith("fusion/")})
-    own_predictors = sorted({name.split("/")[1] for name in tensors if name.startswith("predict_flow/")})
-    coarsest = own_predictors[-1] if own_predictors else _SHARED_PREDICTOR
+    predictors = {name.split("/")[1] for name in tensors if name.startswith("predict_flow/")}
+    # The shared one has the longest name, and of the numbers the longest and then the largest is the coarsest.
+    coarsest = max(predictors, key=lambda name: (len(name), name), default=_SHARED_PREDICTOR)
 
     def canonical(name: str) -> str:
         if name.startswith("fusion/"):

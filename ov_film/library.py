@@ -102,7 +102,7 @@ def is_model_folder(folder: Path) -> bool:
 def default_models_folder() -> Path:
     """Return where converted models go: ComfyUI's models/film_openvino if the pack lies in a ComfyUI, else the pack's.
 
-    ComfyUI is found by the pack's place in its custom_nodes, or by COMFYUI_PATH, which ComfyUI-Manager sets.
+    ComfyUI is found by the pack's place in its custom_nodes, or by the environment's COMFYUI_PATH.
     """
     if _PACK.parent.name == "custom_nodes":
         return _PACK.parent.parent / "models" / "film_openvino"

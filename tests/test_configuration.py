@@ -72,6 +72,13 @@ def test_fusion_is_counted_from_zero_and_scopes_are_dropped() -> None:
     assert canonical_names(renamed).keys() == tensors.keys()
 
 
+def test_the_coarsest_of_many_own_predictors_counts_as_the_shared_one() -> None:
+    deep = FilmConfiguration(12, (4,), (4,) * 12, (1,) * 12, (4,))
+    tensors = tensors_of(deep)
+    own = {name.replace("predictor_shared", "predictor_11"): array for name, array in tensors.items()}
+    assert canonical_names(own).keys() == tensors.keys()
+
+
 def test_the_same_tensor_twice_is_refused() -> None:
     name = "feat_net/sub_extractor/cfeat_conv_0/bias"
     with pytest.raises(FilmError, match="cfeat_conv_0/bias twice"):
