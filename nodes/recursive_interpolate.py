@@ -56,7 +56,7 @@ class RecursiveInterpolate:
         result = torch.empty((count, *shape))
         show = host.progress(count - len(frames))
         done = 0
-        sequences = [model.interpolate_recursively(_plane(frames, index), times_to_interpolate)
+        sequences = [model.interpolate_sequence(_plane(frames, index), times_to_interpolate)
                      for index in range(len(planes(frames[0])))]
         try:
             for index, parts in enumerate(zip(*sequences, strict=True)):

@@ -101,7 +101,7 @@ def _interpolate(options: argparse.Namespace) -> None:
     model = FilmModel.load(options.model or default_model(find_models()), options.device, options.precision)
 
     began = time.monotonic()
-    frames = model.interpolate_recursively((read_frame(path) for path in paths), options.times)
+    frames = model.interpolate_sequence((read_frame(path) for path in paths), options.times)
     total = ((len(paths) - 1) << options.times) + 1
     frames = iter(tqdm(frames, total=total, unit="frame", disable=None))
     if options.figure:

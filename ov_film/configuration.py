@@ -19,6 +19,9 @@ TENSOR_NAME = re.compile(
     r"|predict_flow/flow_predictor_(?:\d+|shared)/conv_\d+"
     r"|fusion/conv2d(?:_\d+)?)/(?:kernel|bias))")
 
+# The models that the network is built as (see network.py).
+FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
+    "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
 
@@ -48,9 +51,27 @@ class FilmConfiguration:
         return len(self.fusion_filters) + 1
 
     @property
+    def fine_levels(self) -> int:
+        """Levels that are too large to be handled whole in a large frame; from the fourth on they are 1/64 and less."""
+        return min(3, self.pyramid_levels - 1)
+
+    @property
     def multiple(self) -> int:
         """What a frame's height and width are padded to a multiple of."""
         return 1 << (self.pyramid_levels - 1)
+
+    @property
+    def window_multiple(self) -> int:
+        """What a window's place and size in a frame are multiples of, so that its fine and fused levels are too."""
+        return 1 << max(self.fine_levels, self.fusion_levels - 1)
+
+    @property
+    def reach(self) -> int:
+        """How far from a new frame's pixel the fine levels look, in pixels, the motion between the frames aside."""
+        encoder = sum(2 << level for level in range(self.fine_levels))
+        flow = sum((self.flow_convolutions[self.predictor(level)] + 1) << level for level in range(self.fine_levels))
+        fusion = sum(3 << level for level in range(self.fusion_levels - 1))
+        return encoder + flow + fusion
 
     def features(self, level: int) -> int:
         """Channels of the feature pyramid at a level."""
@@ -163,6 +184,9 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
 
 def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
     coarsest = configuration.pyramid_levels - 1
+    if coarsest < 1:
+        raise FilmError(f"The model has {configuration.pyramid_levels} pyramid level where a FILM has at least 2: "
+                        "give the right number of pyramid levels.")
     if configuration.fusion_levels > configuration.pyramid_levels or len(configuration.flow_filters) > coarsest + 1:
         raise FilmError(f"The model has {configuration.fusion_levels} fusion levels and "
                         f"{len(configuration.flow_filters)} flow predictors, more than {configuration.pyramid_levels} "

@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from .compiled import CompiledModels
 from .configuration import (
     RELEASED_PYRAMID_LEVELS,
     FilmTensors,
@@ -19,8 +20,9 @@ from .configuration import (
 from .devices import core
 from .errors import FilmError
 from .files import written_whole
-from .library import ENCODER, MANIFEST, PAIR_MODEL, Manifest, file_checksums
-from .network import build_encoder, build_pair_model
+from .library import MANIFEST, Manifest, file_checksums
+from .network import build_models
+from .pipeline import FilmPipeline
 from .saved_model import opened_saved_model, read_film_tensors
 
 MOST_ERROR = 1e-3  # of a value of the midpoint, in f32, against a reference
@@ -71,16 +73,15 @@ class _Network:
 
     def __init__(self, tensors: FilmTensors, pyramid_levels: int) -> None:
         self.configuration = read_configuration(tensors, pyramid_levels)
-        self.encoder = build_encoder(tensors, self.configuration)
-        self.pair_model = build_pair_model(tensors, self.configuration)
+        self.models = build_models(tensors, self.configuration)
 
     def midpoint(self, frames: Frames) -> NDArray[np.float32]:
         """Return the midpoint of two frames (1,H,W,3) in f32, not clamped."""
-        encoder, pair_model = (core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-                               for model in (self.encoder, self.pair_model))
-        encodings = [[np.array(value) for value in encoder(frame).values()] for frame in frames]
-        midpoint: NDArray[np.float32] = pair_model([*encodings[0], *encodings[1]])["midpoint"]
-        return midpoint
+        size = (frames[0].shape[1], frames[0].shape[2])
+        models = CompiledModels(lambda name: self.models[name].clone(), "CPU", "f32", size, size)
+        pipeline = FilmPipeline(models, self.configuration)
+        pair = pipeline.pair(*(pipeline.encode(frame[0]) for frame in frames))
+        return next(pipeline.unclamped(pair, [0.5]))[np.newaxis]
 
 
 class _OpenVinoReference:
@@ -178,9 +179,9 @@ def _read_npz(path: Path) -> tuple[FilmTensors, int]:
 def _write(network: _Network, output: Path, source: str, parity: dict[str, Any], weights: str) -> Manifest:
     with written_whole(output) as folder:
         folder.mkdir()
-        for model, name in ((network.encoder, ENCODER), (network.pair_model, PAIR_MODEL)):
+        for name, model in network.models.items():
             try:
-                ov.save_model(model, folder / name, compress_to_fp16=weights == "f16")
+                ov.save_model(model, folder / f"{name}.xml", compress_to_fp16=weights == "f16")
             except RuntimeError as error:
                 raise OSError(f"OpenVINO: {error}") from error
         manifest = Manifest(network.configuration, source, parity, file_checksums(folder))

@@ -108,3 +108,19 @@ def figure(frames: Sequence[tuple[str, Frame]]) -> NDArray[np.uint8]:
                     cv2.LINE_AA)
         panels.append(panel)
     return np.concatenate(panels, axis=1)
+
+
+def warped(frame: Frame, flow: NDArray[np.float32]) -> Frame:
+    """Return the frame (H,W,3) that reads it at each pixel's place plus the flow (H,W,2), bilinear.
+
+    Outside, the border repeats. OpenCV's remap knows places to 1/32 pixel only.
+    """
+    height, width = flow.shape[:2]
+    whole = np.floor(flow)
+    right, down = np.moveaxis((flow - whole)[..., np.newaxis], 2, 0)
+    x, y = np.moveaxis(whole.astype(np.int64), 2, 0) + np.mgrid[0:height, 0:width][::-1]
+    left_x, right_x = x.clip(0, width - 1), (x + 1).clip(0, width - 1)
+    above, below = (frame[rows, left_x] * (1 - right) + frame[rows, right_x] * right
+                    for rows in (y.clip(0, height - 1), (y + 1).clip(0, height - 1)))
+    moved: Frame = above * (1 - down) + below * down
+    return moved

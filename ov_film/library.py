@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .configuration import FilmConfiguration
+from .configuration import MODELS, FilmConfiguration
 from .errors import FilmError
 
-FORMAT = 1
-MANIFEST, ENCODER, PAIR_MODEL = "film.json", "encoder.xml", "pair.xml"
+FORMAT = 2
+MANIFEST = "film.json"
 FULL_MODEL, BUNDLED_MODEL = "film", "film_lite"
 
 _PACK = Path(__file__).absolute().parent.parent
 _BUNDLED = Path(__file__).absolute().parent / "bundled"
-_FILES = tuple(str(Path(xml).with_suffix(suffix)) for xml in (ENCODER, PAIR_MODEL) for suffix in (".xml", ".bin"))
+MODEL_FILES = tuple(f"{name}{suffix}" for name in MODELS for suffix in (".xml", ".bin"))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_manifest(folder: Path) -> Manifest:
 def file_checksums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a model; raises FileNotFoundError where one is missing."""
     checksums = {}
-    for name in _FILES:
+    for name in MODEL_FILES:
         checksums[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     return checksums
 
@@ -96,7 +96,7 @@ def checked_manifest(folder: Path) -> Manifest:
 
 def is_model_folder(folder: Path) -> bool:
     """Whether the folder holds `film.json` and every file of a model; nothing is checked."""
-    return all((folder / name).is_file() for name in (MANIFEST, *_FILES))
+    return all((folder / name).is_file() for name in (MANIFEST, *MODEL_FILES))
 
 
 def default_models_folder() -> Path:

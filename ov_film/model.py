@@ -4,17 +4,43 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-from .compiled import CompiledFilm, Encoding, PairDetails
-from .devices import Device, choose_device, choose_precision
+import numpy as np
+import openvino as ov
+
+from .compiled import CompiledModels
+from .devices import Device, choose_device, choose_precision, core
 from .errors import FilmError
-from .frames import Frame, check_frame, check_same_size, size_text
+from .frames import Frame, check_frame, check_same_size, size_text, warped
 from .library import checked_manifest, model_folder
-from .memory import check_memory, encoding_bytes, network_bytes
+from .memory import check_memory, memory_needed, window_for
+from .pipeline import Encoding, FilmPipeline, Flow
+from .tiles import Tile, check_tile
 
-TIME_STEPS = 64  # `time` is rounded to a multiple of 1/64
+Method = Literal["recursive", "direct"]
+METHODS: tuple[Method, ...] = get_args(Method)
+TIME_STEPS = 64  # recursion rounds `time` to a multiple of 1/64
 MOST_TIMES = 16
 _KEPT_RESOLUTIONS = 3
+
+
+@dataclass(frozen=True)
+class PairDetails:
+    """What the network saw in a pair, each cropped to the frames' size.
+
+    Attributes:
+        midpoint: (H,W,3) float32 in [0,1].
+        warped_first, warped_last: (H,W,3), each frame moved to the midpoint.
+        forward_flows, backward_flows: for each fusion level, finest first, (h,w,2) float32: the flow (x, y) in pixels
+            of that level from the first frame to the last, and from the last to the first.
+    """
+
+    midpoint: Frame
+    warped_first: Frame
+    warped_last: Frame
+    forward_flows: tuple[Flow, ...]
+    backward_flows: tuple[Flow, ...]
 
 
 @dataclass(frozen=True)
@@ -27,6 +53,7 @@ class Report:
         full_name: the device's full name.
         precision: "f32", "bf16" or "f16".
         resolution: height and width, padded, of the last frame that was run; None before the first.
+        window: height and width of the windows that it was worked on in; the resolution where it was done whole.
     """
 
     model: str
@@ -34,18 +61,22 @@ class Report:
     full_name: str
     precision: str
     resolution: tuple[int, int] | None
+    window: tuple[int, int] | None
 
     def __str__(self) -> str:
         """Return one line for people."""
         at = f", {self.resolution[1]}x{self.resolution[0]}" if self.resolution else ""
+        if self.window and self.window != self.resolution:
+            at += f" in windows of {self.window[1]}x{self.window[0]}"
         return f"{self.model} on {self.device} ({self.full_name}), {self.precision}{at}"
 
 
 class FilmModel:
     """A FILM on a device. Use `FilmModel.load`."""
 
-    def __init__(self, folder: Path, device: Device, precision: str) -> None:
+    def __init__(self, folder: Path, device: Device, precision: str, tile: Tile) -> None:
         self._folder = folder
+        self._tile = tile
         self._configuration = checked_manifest(folder).configuration
         self._device = device
         self._precision = precision
@@ -55,7 +86,7 @@ class FilmModel:
 
     @classmethod
     def load(cls, name_or_folder: str | Path = "film_lite", device: str = "AUTO", precision: str = "auto",
-             folders: Iterable[Path] | None = None) -> "FilmModel":
+             folders: Iterable[Path] | None = None, tile: Tile = "auto") -> "FilmModel":
         """Load a converted model; it is compiled at the first frame of each resolution.
 
         Args:
@@ -63,33 +94,40 @@ class FilmModel:
             device: "AUTO" or a device that OpenVINO sees, such as "CPU" or "GPU.0".
             precision: "auto" (the fastest that the device does natively), "f32", "bf16" or "f16".
             folders: where to look for names; the default models folder if none are given.
+            tile: "auto" (frames too large for the memory that most people have are worked on in overlapping
+                windows), "off" (whole always), or the windows' height and width in pixels.
 
         Raises:
-            FilmError: there is no such model or device, the model is damaged, or the device hasn't that precision.
+            FilmError: there is no such model or device, the model is damaged, the device hasn't that precision, or the
+                tile is none.
         """
+        check_tile(tile)
         chosen = choose_device(device)
-        return cls(model_folder(name_or_folder, folders), chosen, choose_precision(precision, chosen))
+        return cls(model_folder(name_or_folder, folders), chosen, choose_precision(precision, chosen), tile)
 
-    def interpolate(self, first: Frame, last: Frame, time: float = 0.5) -> Frame:
+    def interpolate(self, first: Frame, last: Frame, time: float = 0.5, method: Method = "recursive") -> Frame:
         """Return the frame at a time between two frames.
 
-        The network knows the midpoint alone; other times are reached by recursion towards them, to the nearest
-        multiple of 1/64 (so to within 1/128): 0 and 1 are the frames themselves, 0.25 takes two runs, 1/3 takes six.
+        The network was trained for the midpoint alone. "recursive" reaches other times by recursion towards them, to
+        the nearest multiple of 1/64 (so to within 1/128): 0 and 1 are the frames themselves, 0.25 takes two runs, 1/3
+        takes six. "direct" scales one flow to the very time, which takes one run.
 
         Args:
             first, last: (H,W,3) float32 RGB in [0,1], of one size.
             time: in [0,1], 0 at the first frame.
+            method: "recursive" or "direct".
 
         Returns:
             (H,W,3) float32 in [0,1].
 
         Raises:
-            FilmError: a frame or the time is out of bounds, the sizes differ, or memory can't suffice.
+            FilmError: a frame, the time or the method is out of bounds, the sizes differ, or memory can't suffice.
         """
         self._check_pair(first, last)
+        _check_method(method)
         if not 0 <= time <= 1:
             raise FilmError(f"Time {time} is not between 0 (the first frame) and 1 (the last): choose one that is.")
-        target = round(time * TIME_STEPS)
+        target = round(time * TIME_STEPS) if method == "recursive" else time * TIME_STEPS
         if target in (0, TIME_STEPS):
             return first if target == 0 else last
         network = self._network(first, times=2)
@@ -97,30 +135,36 @@ class FilmModel:
         before, after = network.encode(first), network.encode(last)
         while True:
             middle = (low + high) // 2
-            frame = network.midpoint(before, after)
-            if middle == target:
+            share = 0.5 if method == "recursive" else time
+            frame = next(network.frames(network.pair(before, after), [share]))
+            if middle == target or method == "direct":
                 return frame
             if target < middle:
                 high, after = middle, network.encode(frame)
             else:
                 low, before = middle, network.encode(frame)
 
-    def interpolate_recursively(self, frames: Iterable[Frame], times: int) -> Iterator[Frame]:
-        """Yield every frame in order, and between each two of them 2**times - 1 new ones (Reda et al., section 4).
+    def interpolate_sequence(self, frames: Iterable[Frame], times: int,
+                             method: Method = "recursive") -> Iterator[Frame]:
+        """Yield every frame in order, and between each two of them 2**times - 1 new ones.
 
-        Source frames come out as the very arrays that went in. Each frame is encoded at most once; no more than
-        times + 1 encodings are held. Frames are taken from the iterable as they are needed.
+        Source frames come out as the very arrays that went in. "recursive" makes midpoints of midpoints (Reda et al.,
+        section 4): each frame is encoded at most once, and no more than times + 1 encodings are held. "direct" finds
+        one flow for each gap and scales it to every time. Frames are taken from the iterable as they are needed.
 
         Args:
             frames: (H,W,3) float32 RGB in [0,1], all of one size; none or one is passed through.
             times: depth of the recursion, 0 to 16.
+            method: "recursive" or "direct".
 
         Raises:
-            FilmError: at once where times is out of bounds; at the frame where a frame is, or its size differs.
+            FilmError: at once where times or the method is out of bounds; at the frame where a frame is, or its size
+                differs.
         """
         if isinstance(times, bool) or not isinstance(times, int) or not 0 <= times <= MOST_TIMES:
             raise FilmError(f"Times {times!r} is not a whole number from 0 to {MOST_TIMES}: choose one that is.")
-        return self._sequence(frames, times)
+        _check_method(method)
+        return self._sequence(frames, times, method)
 
     def inspect(self, first: Frame, last: Frame) -> PairDetails:
         """Return the midpoint of two frames with the flows and warped frames that it was made of.
@@ -130,40 +174,50 @@ class FilmModel:
         """
         self._check_pair(first, last)
         network = self._network(first, times=1)
-        return network.details(network.encode(first), network.encode(last))
+        pair = network.pair(network.encode(first), network.encode(last))
+        midpoint, flows = next(network.frames(pair, [0.5])), network.flows(pair)
+        moved = [warped(frame, flows[direction][0] * np.float32(0.5))
+                 for frame, direction in ((first, "backward"), (last, "forward"))]
+        return PairDetails(midpoint, moved[0], moved[1], flows["forward"], flows["backward"])
 
     def memory_needed(self, height: int, width: int, times: int = 1) -> int:
-        """Return about how many bytes a run at this size takes beyond what the process holds, frames not counted."""
-        resolution, value_bytes = self._padded(height, width), 4 if self._precision == "f32" else 2
-        encodings = (times + 1) * encoding_bytes(self._configuration, *resolution, value_bytes)
-        if resolution == self._holding:
-            return encodings
-        return encodings + network_bytes(self._configuration, *resolution, value_bytes)
+        """Return about how many bytes a run at this size takes at its peak beyond what the process holds.
+
+        The frames that go in and come out are not counted.
+        """
+        resolution = self._padded(height, width)
+        return memory_needed(self._configuration, resolution, self._window(resolution), self._precision, times,
+                             compiled=resolution == self._holding)
 
     def release_memory(self) -> None:
         """Give back what the layers hold between runs; the next run takes it again, which costs little."""
         if self._holding is not None:
-            self._compiled(*self._holding).release_memory()
+            self._compiled(*self._holding).models.release_memory()
             self._holding = None
 
     def report(self) -> Report:
         """Return what really runs; the resolution is that of the last run."""
         if self._resolution is None:
-            return Report(self._folder.name, self._device.name, self._device.full_name, self._precision, None)
-        device, full_name, precision = self._compiled(*self._resolution).execution()
-        return Report(self._folder.name, device, full_name, precision, self._resolution)
+            return Report(self._folder.name, self._device.name, self._device.full_name, self._precision, None, None)
+        device, full_name, precision = self._compiled(*self._resolution).models.execution()
+        return Report(self._folder.name, device, full_name, precision, self._resolution,
+                      self._window(self._resolution))
 
-    def _sequence(self, frames: Iterable[Frame], times: int) -> Iterator[Frame]:
+    def _sequence(self, frames: Iterable[Frame], times: int, method: Method) -> Iterator[Frame]:
         previous: Frame | None = None
         before: Encoding | None = None
         for number, frame in enumerate(frames, start=1):
             check_frame(frame, f"Frame {number}")
             if previous is not None and times:
                 check_same_size(previous, frame, f"Frame {number - 1}", f"frame {number}")
-                network = self._network(frame, times)
+                network = self._network(frame, times if method == "recursive" else 1)
                 before = before or network.encode(previous)
                 after = network.encode(frame)
-                yield from _between(network, before, after, times)
+                if method == "recursive":
+                    yield from _between(network, before, after, times)
+                else:
+                    count = 1 << times
+                    yield from network.frames(network.pair(before, after), [step / count for step in range(1, count)])
                 before = after
             yield frame
             previous = frame
@@ -173,7 +227,7 @@ class FilmModel:
         check_frame(last, "The last frame")
         check_same_size(first, last, "The first frame", "the last frame")
 
-    def _network(self, frame: Frame, times: int) -> CompiledFilm:
+    def _network(self, frame: Frame, times: int) -> FilmPipeline:
         """Return the network compiled for a frame's size; what another size's layers hold is given back."""
         resolution = self._padded(*frame.shape[:2])
         if resolution != self._holding:
@@ -188,13 +242,27 @@ class FilmModel:
         multiple = self._configuration.multiple
         return height + -height % multiple, width + -width % multiple
 
-    def _compile(self, height: int, width: int) -> CompiledFilm:
-        return CompiledFilm(self._folder, self._configuration, self._device.name, self._precision, height, width)
+    def _window(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        return window_for(self._configuration, resolution, self._precision, self._tile)
+
+    def _compile(self, height: int, width: int) -> FilmPipeline:
+        def read(name: str) -> ov.Model:
+            return core().read_model(self._folder / f"{name}.xml")
+
+        resolution = (height, width)
+        models = CompiledModels(read, self._device.name, self._precision, resolution, self._window(resolution),
+                                self._folder / ".cache")
+        return FilmPipeline(models, self._configuration)
 
 
-def _between(network: CompiledFilm, before: Encoding, after: Encoding, times: int) -> Iterator[Frame]:
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise FilmError(f"Method is {method!r}: choose one of {', '.join(METHODS)}.")
+
+
+def _between(network: FilmPipeline, before: Encoding, after: Encoding, times: int) -> Iterator[Frame]:
     """Yield the 2**times - 1 frames between two encoded ones; those of the last depth are not encoded."""
-    middle = network.midpoint(before, after)
+    middle = next(network.frames(network.pair(before, after), [0.5]))
     if times == 1:
         yield middle
         return

@@ -57,6 +57,12 @@ def test_no_tensors_are_no_film() -> None:
         read_configuration({}, 7)
 
 
+def test_a_single_pyramid_level_is_refused() -> None:
+    configuration = FilmConfiguration(1, (4,), (4,), (3,), ())
+    with pytest.raises(FilmError, match="has 1 pyramid level where a FILM has at least 2"):
+        read_configuration(tensors_of(configuration), 1)
+
+
 def test_too_few_pyramid_levels_are_refused() -> None:
     with pytest.raises(FilmError, match="more than 2 pyramid levels can have"):
         read_configuration(tensors_of(SMALL), 2)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ov_film.convert import convert
 from ov_film.errors import FilmError
+from ov_film.library import MODEL_FILES
 from ov_film.model import FilmModel
 from tests.conftest import ROOT, picture
 from tests.film_tensorflow import Film, Sizes, write_saved_model
@@ -25,8 +26,8 @@ CONFIGURATIONS = {
                   flow_convs=(3, 3, 3, 3), flow_filters=(4, 6, 8, 10)),
     "one_fusion_level": Sizes(pyramid_levels=3, fusion_pyramid_levels=1),
     "own_predictors_only": Sizes(pyramid_levels=2, fusion_pyramid_levels=2, specialized_levels=2, sub_levels=2),
-    "single_level": Sizes(pyramid_levels=1, fusion_pyramid_levels=1, specialized_levels=0, sub_levels=1,
-                          flow_convs=(3,), flow_filters=(4,)),
+    "shared_predictor_only": Sizes(pyramid_levels=2, fusion_pyramid_levels=1, specialized_levels=0, sub_levels=1,
+                                   flow_convs=(3,), flow_filters=(4,)),
 }
 
 
@@ -101,18 +102,18 @@ def test_the_genuine_graph_gives_what_tensorflow_gives(tmp_path: Path) -> None:
 
 def test_an_archive_converts_like_its_folder(small_archive: Path, small_folder: Path, tmp_path: Path) -> None:
     convert(small_archive, tmp_path / "model")
-    for name in ("encoder.bin", "pair.bin"):
+    for name in ("fine_encoder.bin", "fusion.bin"):
         assert (tmp_path / "model" / name).read_bytes() == (small_folder / name).read_bytes()
 
 
 def test_film_json_says_what_was_proven(small_film: tuple[Path, Film], tmp_path: Path) -> None:
     convert(small_film[0], tmp_path / "model", verify=True)
     fields = json.loads((tmp_path / "model" / "film.json").read_text())
-    assert fields["format"] == 1
+    assert fields["format"] == 2
     assert fields["configuration"]["feature_filters"] == [4, 8, 16]
     for name in ("openvino", "tensorflow"):
         assert 0 <= fields["parity"][name]["max_error"] < 1e-4
-    assert set(fields["checksums"]) == {"encoder.xml", "encoder.bin", "pair.xml", "pair.bin"}
+    assert set(fields["checksums"]) == set(MODEL_FILES)
 
 
 def test_a_graph_that_is_not_what_its_tensors_say_is_refused(tmp_path: Path) -> None:

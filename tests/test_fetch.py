@@ -20,7 +20,7 @@ import requests
 from ov_film import fetch
 from ov_film.configuration import FilmConfiguration
 from ov_film.errors import FilmError
-from ov_film.library import ENCODER, PAIR_MODEL, Manifest, checked_manifest, read_manifest
+from ov_film.library import MODEL_FILES, Manifest, checked_manifest, read_manifest
 from ov_film.saved_model import opened_saved_model
 
 CONFIGURATION = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 256))
@@ -32,9 +32,8 @@ def converted(source: Path, output: Path) -> Manifest:
         manifest = Manifest(CONFIGURATION, (saved_model / "saved_model.pb").read_text(), {}, {})
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
-    for name in (ENCODER, PAIR_MODEL):
+    for name in MODEL_FILES:
         (output / name).touch()
-        (output / name).with_suffix(".bin").touch()
     manifest.write(output)
     return manifest
 
@@ -333,7 +332,7 @@ def test_installed_model_is_left_alone(tmp_path: Path, models: Path, clients) ->
     assert installed(models / "film") == "old"
 
 
-@pytest.mark.parametrize("damage", [lambda model: (model / "pair.bin").unlink(),
+@pytest.mark.parametrize("damage", [lambda model: (model / "fusion.bin").unlink(),
                                     lambda model: (model / "film.json").write_text('{"format": 0}')])
 def test_incomplete_or_outdated_model_is_made_anew(damage: Callable[[Path], object], tmp_path: Path, models: Path,
                                                    clients) -> None:

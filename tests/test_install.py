@@ -104,7 +104,7 @@ def test_nothing_slow_is_imported_where_the_model_is_installed(tmp_path: Path) -
     model.mkdir(parents=True)
     configuration = FilmConfiguration(7, (64, 128), (32, 64), (3, 3), (64,))
     library.Manifest(configuration, "google/film", {}, {}).write(model)
-    for name in ("encoder.xml", "encoder.bin", "pair.xml", "pair.bin"):
+    for name in library.MODEL_FILES:
         (model / name).touch()
     script = Path(install.__file__).absolute()
     run = subprocess.run([sys.executable, "-X", "importtime", script, "--models-dir", model.parent],

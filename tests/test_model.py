@@ -12,11 +12,13 @@ import pytest
 
 from ov_film import compiled, memory
 from ov_film import model as model_module
-from ov_film.compiled import CompiledFilm, Encoding
+from ov_film.compiled import CompiledModels
+from ov_film.configuration import MODELS
 from ov_film.convert import convert
 from ov_film.devices import Device, choose_device, choose_precision, find_devices
 from ov_film.errors import FilmError
 from ov_film.model import FilmModel
+from ov_film.pipeline import Encoding, FilmPipeline
 from tests.conftest import picture
 from tests.film_tensorflow import Film
 
@@ -29,13 +31,13 @@ def test_the_midpoint_is_a_clamped_frame_of_the_same_size(model: FilmModel) -> N
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (7, 9), (64, 64), (65, 63)])
 def test_any_size_comes_back_as_it_went_in(model: FilmModel, size: tuple[int, int]) -> None:
-    frames = list(model.interpolate_recursively([picture(*size, 1), picture(*size, 2)], 1))
+    frames = list(model.interpolate_sequence([picture(*size, 1), picture(*size, 2)], 1))
     assert [frame.shape for frame in frames] == [(*size, 3)] * 3
 
 
 def test_recursion_gives_every_frame_in_order_and_sources_bit_for_bit(model: FilmModel) -> None:
     sources = [picture(24, 40, seed) for seed in range(3)]
-    frames = list(model.interpolate_recursively(iter(sources), 2))
+    frames = list(model.interpolate_sequence(iter(sources), 2))
     assert len(frames) == 9
     for index, source in enumerate(sources):
         assert frames[4 * index] is source
@@ -48,7 +50,7 @@ def test_recursion_gives_every_frame_in_order_and_sources_bit_for_bit(model: Fil
 @pytest.mark.parametrize(("count", "times"), [(0, 3), (1, 3), (4, 0)])
 def test_nothing_to_interpolate_passes_through_without_the_network(model: FilmModel, count: int, times: int) -> None:
     sources = [picture(8, 8, seed) for seed in range(count)]
-    frames = list(model.interpolate_recursively(sources, times))
+    frames = list(model.interpolate_sequence(sources, times))
     assert len(frames) == count and all(frame is source for frame, source in zip(frames, sources, strict=True))
     assert model.report().resolution is None
 
@@ -61,19 +63,19 @@ def test_each_frame_is_encoded_once_and_few_encodings_live(model: FilmModel, tim
 
     living: weakref.WeakSet[_Watched] = weakref.WeakSet()
     counts = {"encoded": 0, "most": 0}
-    original = CompiledFilm.encode
+    original = FilmPipeline.encode
 
-    def encode(self: CompiledFilm, frame: np.ndarray) -> Encoding:
+    def encode(self: FilmPipeline, frame: np.ndarray) -> Encoding:
         encoding = original(self, frame)
-        watched = _Watched(encoding.tensors, encoding.size)
+        watched = _Watched(**vars(encoding))
         living.add(watched)
         gc.collect()
         counts["encoded"] += 1
         counts["most"] = max(counts["most"], len(living))
         return watched
 
-    monkeypatch.setattr(CompiledFilm, "encode", encode)
-    frames = list(model.interpolate_recursively([picture(16, 16, seed) for seed in range(4)], times))
+    monkeypatch.setattr(FilmPipeline, "encode", encode)
+    frames = list(model.interpolate_sequence([picture(16, 16, seed) for seed in range(4)], times))
     assert len(frames) == 3 * 2 ** times + 1
     assert counts == {"encoded": 4 + 3 * (2 ** (times - 1) - 1), "most": times + 1}
 
@@ -86,7 +88,7 @@ def test_frames_are_taken_only_as_they_are_needed(model: FilmModel) -> None:
             taken.append(seed)
             yield picture(16, 16, seed)
 
-    recursion = model.interpolate_recursively(frames(), 2)
+    recursion = model.interpolate_sequence(frames(), 2)
     for _ in range(6):
         next(recursion)
     assert taken == [0, 1, 2]
@@ -94,10 +96,10 @@ def test_frames_are_taken_only_as_they_are_needed(model: FilmModel) -> None:
 
 def test_time_is_reached_by_halving(model: FilmModel) -> None:
     first, last = picture(16, 24, 1), picture(16, 24, 2)
-    quarters = list(model.interpolate_recursively([first, last], 2))
+    quarters = list(model.interpolate_sequence([first, last], 2))
     for index, time in enumerate((0, 0.25, 0.5, 0.75, 1)):
         assert np.array_equal(model.interpolate(first, last, time), quarters[index])
-    finest = list(model.interpolate_recursively([first, last], 6))
+    finest = list(model.interpolate_sequence([first, last], 6))
     assert np.array_equal(model.interpolate(first, last, 1 / 3), finest[21])
     assert np.array_equal(model.interpolate(first, last, 0.004), first)
 
@@ -111,14 +113,14 @@ def test_a_time_outside_the_gap_is_refused(model: FilmModel, time: float) -> Non
 @pytest.mark.parametrize("times", [-1, 17, 1.5, True, None])
 def test_a_depth_out_of_range_is_refused_at_once(model: FilmModel, times: int) -> None:
     with pytest.raises(FilmError, match=f"Times {times} is not a whole number from 0 to 16"):
-        model.interpolate_recursively([], times)
+        model.interpolate_sequence([], times)
 
 
 def test_frames_of_two_sizes_are_refused_by_name(model: FilmModel) -> None:
     with pytest.raises(FilmError, match="The first frame is 9x8 and the last frame is 8x8: resize"):
         model.interpolate(picture(8, 9), picture(8, 8))
     with pytest.raises(FilmError, match="Frame 2 is 8x8 and frame 3 is 9x8: resize"):
-        list(model.interpolate_recursively([picture(8, 8), picture(8, 8), picture(8, 9)], 1))
+        list(model.interpolate_sequence([picture(8, 8), picture(8, 8), picture(8, 9)], 1))
 
 
 @pytest.mark.parametrize(("frame", "message"), [
@@ -136,7 +138,7 @@ def test_what_is_no_frame_is_refused(model: FilmModel, frame: np.ndarray, messag
     with pytest.raises(FilmError, match=message):
         model.interpolate(frame, picture(8, 8))
     with pytest.raises(FilmError, match=message):
-        list(model.interpolate_recursively([picture(8, 8), frame], 1))
+        list(model.interpolate_sequence([picture(8, 8), frame], 1))
 
 
 def test_a_network_that_overflows_makes_no_frame(small_film: tuple[Path, Film], tmp_path: Path) -> None:
@@ -237,8 +239,8 @@ def test_memory_needed_grows_with_pixels_and_depth(model: FilmModel) -> None:
 
 def test_memory_is_given_back_when_asked_and_at_another_size(model: FilmModel, monkeypatch: pytest.MonkeyPatch) -> None:
     released = []
-    original = CompiledFilm.release_memory
-    monkeypatch.setattr(CompiledFilm, "release_memory", lambda self: (released.append(self), original(self)))
+    original = CompiledModels.release_memory
+    monkeypatch.setattr(CompiledModels, "release_memory", lambda self: (released.append(self), original(self)))
     frame = model.interpolate(picture(16, 16, 1), picture(16, 16, 2))
     assert model.memory_needed(16, 16) < model.memory_needed(16, 24) / 2  # its layers hold theirs
     model.release_memory()
@@ -249,7 +251,7 @@ def test_memory_is_given_back_when_asked_and_at_another_size(model: FilmModel, m
     assert len(released) == 2
 
 
-@pytest.mark.parametrize("name", ["encoder.bin", "pair.xml"])
+@pytest.mark.parametrize("name", ["fine_encoder.bin", "fusion.xml"])
 def test_a_damaged_model_file_is_named(small_folder: Path, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(small_folder, tmp_path / "model"))
     (folder / name).write_bytes((folder / name).read_bytes()[:-1])
@@ -261,7 +263,7 @@ def test_a_damaged_model_file_is_named(small_folder: Path, tmp_path: Path, name:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"format": 99}, "has format 99 where this version reads 1"),
+    ({"format": 99}, "has format 99 where this version reads 2"),
     ({"configuration": {}}, "film.json is damaged"),
     ({"configuration": None}, "film.json is damaged"),
 ])
@@ -299,10 +301,10 @@ def test_compiled_models_are_cached_beside_the_model(model: FilmModel, small_fol
 
 
 def test_the_oldest_cached_models_go(model: FilmModel, small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_MOST_CACHED", 3)
+    monkeypatch.setattr(compiled, "_MOST_CACHED", 6)
     for width in (8, 16, 24, 32):
         model.interpolate(picture(56, width, 1), picture(56, width, 2))
-    assert 3 <= len(list((small_folder / ".cache").iterdir())) <= 4
+    assert 6 <= len(list((small_folder / ".cache").iterdir())) <= 6 + len(MODELS)
 
 
 def test_few_resolutions_are_kept(model: FilmModel) -> None:

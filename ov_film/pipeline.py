@@ -1,0 +1,209 @@
+"""FILM at one resolution: encodings and flows out of frames, frames out of those; whole, or window by window."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from .compiled import CompiledModels, Tensors
+from .configuration import COARSE_ENCODER, COARSE_FLOW, FINE_ENCODER, FINE_FLOW, FUSION, FilmConfiguration
+from .errors import FilmError
+from .frames import Frame, padded
+from .network import DIRECTIONS, ENDS, encoding_channels, level_of
+from .tiles import Canvas, Window, grouped, windows
+
+Flow = NDArray[np.float32]
+
+_TIMES_AT_ONCE = 8  # of a gap in windows: new frames that are held, against fine levels worked out anew
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a pair needs of one frame.
+
+    Attributes:
+        frame: the padded frame (1,H,W,3), of which windows are encoded again when they are needed.
+        fine: the fine levels' encoding; None where the frame is worked on in windows.
+        coarse: the coarse levels' encoding.
+        size: the frame's own height and width.
+    """
+
+    frame: ov.Tensor
+    fine: Tensors | None
+    coarse: Tensors
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two encoded frames and the flows between them: of the coarse levels, and of all where there are no windows."""
+
+    first: Encoding
+    last: Encoding
+    flows: Tensors
+
+
+class FilmPipeline:
+    """A FILM for frames that are padded to one height and width."""
+
+    def __init__(self, models: CompiledModels, configuration: FilmConfiguration) -> None:
+        self._models, self._configuration = models, configuration
+        self._height, self._width = models.resolution
+        self._channels = encoding_channels(configuration)
+
+    @property
+    def models(self) -> CompiledModels:
+        """What it runs."""
+        return self._models
+
+    @property
+    def whole(self) -> bool:
+        """Whether frames are worked on whole, not in windows."""
+        return self._models.window == self._models.resolution
+
+    def encode(self, frame: Frame) -> Encoding:
+        """Encode one frame (H,W,3) float32; sides up to the resolution."""
+        batch = ov.Tensor(np.ascontiguousarray(padded(frame, self._configuration.multiple)[np.newaxis]))
+        last_fine = self._configuration.fine_levels - 1
+        names = (f"image_{last_fine}", f"features_{last_fine}")
+        if self.whole:
+            fine = self._models.run(FINE_ENCODER, {"frame": batch})
+            passed_on = {name: fine[name] for name in names}
+        else:
+            fine, passed_on = None, self._stitched(batch, names)
+        return Encoding(batch, fine, self._models.run(COARSE_ENCODER, passed_on), (frame.shape[0], frame.shape[1]))
+
+    def pair(self, first: Encoding, last: Encoding) -> Pair:
+        """Find the flows between two encoded frames."""
+        flows = self._models.run(COARSE_FLOW, _both(first.coarse, last.coarse))
+        if first.fine is not None and last.fine is not None:
+            flows |= self._models.run(FINE_FLOW, _both(first.fine, last.fine) | flows)
+        return Pair(first, last, flows)
+
+    def frames(self, pair: Pair, times: Sequence[float]) -> Iterator[Frame]:
+        """Yield the frames at times between 0 and 1, (H,W,3) float32 in [0,1], all by one flow.
+
+        Raises:
+            FilmError: the network overflowed.
+        """
+        height, width = pair.first.size
+        for frame in self.unclamped(pair, times):
+            if not np.isfinite(frame).all():
+                raise FilmError(f"The network overflowed at precision {self._models.precision} on "
+                                f"{self._models.device}, so its frame would be wrong: choose precision f32 or another "
+                                "device.")
+            yield frame[:height, :width].clip(0, 1)
+
+    def unclamped(self, pair: Pair, times: Sequence[float]) -> Iterator[Frame]:
+        """Yield the padded frames at times as the network gives them."""
+        if self.whole:
+            parts = self._parts(pair, None)
+            for time in times:
+                yield self._fused(parts, pair.flows, time)
+            return
+        margin = self._margin(pair)
+        for some in grouped(times, _TIMES_AT_ONCE):
+            canvases = [Canvas(self._height, self._width, 3, margin) for _ in some]
+            for window in self._windows(margin):
+                parts = self._parts(pair, window)
+                flows = self._window_flows(pair, parts, window)
+                for canvas, time in zip(canvases, some, strict=True):
+                    canvas.add(*window.at(0), self._fused(parts, flows, time))
+            while canvases:
+                yield canvases.pop(0).field()
+
+    def flows(self, pair: Pair) -> dict[str, tuple[Flow, ...]]:
+        """Return the flow of every fusion level, finest first, (h,w,2), by its direction: "forward", "backward"."""
+        names = {direction: [f"{direction}_flow_{level}" for level in range(self._configuration.fusion_levels)]
+                 for direction in DIRECTIONS}
+        flows = {name: tensor.data[0] for name, tensor in pair.flows.items()}
+        if not self.whole:
+            canvases = {name: Canvas(self._height >> level_of(name), self._width >> level_of(name), 2,
+                                     self._margin(pair) >> level_of(name))
+                        for name in (*names["forward"], *names["backward"]) if name not in flows}
+            for window in self._windows(self._margin(pair)):
+                found = self._window_flows(pair, self._parts(pair, window), window)
+                for name, canvas in canvases.items():
+                    canvas.add(*window.at(level_of(name)), found[name].data[0])
+            flows |= {name: canvas.field() for name, canvas in canvases.items()}
+        height, width = pair.first.size
+        return {direction: tuple(flows[name][:-(-height >> level_of(name)), :-(-width >> level_of(name))].copy()
+                                 for name in names[direction]) for direction in DIRECTIONS}
+
+    def _stitched(self, frame: ov.Tensor, names: Sequence[str]) -> Tensors:
+        """Return some of the fine encoding of a whole frame, encoded in windows; exact, as margins are wide enough."""
+        level = level_of(names[0])
+        margin = 2 << self._configuration.fine_levels  # of 2 pixels at each level, all levels together less than this
+        shape = (1, self._height >> level, self._width >> level)
+        joined: Tensors = {}
+        for window in self._windows(margin):
+            found = self._models.run(FINE_ENCODER, {"frame": _cropped(frame, window, 0)})
+            inner = window.inner(margin, self._height, self._width)
+            for name in names:
+                if name not in joined:
+                    joined[name] = ov.Tensor(found[name].element_type, [*shape, self._channels[name]])
+                begin, end = _corners(inner, level, self._channels[name])
+                near, far = _corners(inner.relative_to(window), level, self._channels[name])
+                ov.Tensor(found[name], near, far).copy_to(ov.Tensor(joined[name], begin, end))
+        return joined
+
+    def _parts(self, pair: Pair, window: Window | None) -> Tensors:
+        """Return both frames' encodings, of a window where one is given, as the pair's models take them."""
+        if window is None:
+            assert pair.first.fine is not None and pair.last.fine is not None
+            return _both(pair.first.fine | pair.first.coarse, pair.last.fine | pair.last.coarse)
+        ends = []
+        for encoding in (pair.first, pair.last):
+            fine = self._models.run(FINE_ENCODER, {"frame": _cropped(encoding.frame, window, 0)})
+            fused = {name: tensor for name, tensor in encoding.coarse.items()
+                     if level_of(name) < self._configuration.fusion_levels}
+            ends.append(fine | {name: _cropped(tensor, window, level_of(name)) for name, tensor in fused.items()})
+        return _both(*ends)
+
+    def _window_flows(self, pair: Pair, parts: Tensors, window: Window) -> Tensors:
+        coarse = {name: _cropped(flow, window, level_of(name)) for name, flow in pair.flows.items()}
+        return coarse | self._models.run(FINE_FLOW, parts | coarse)
+
+    def _fused(self, parts: Tensors, flows: Tensors, time: float) -> Frame:
+        """Return the frame at a time, not cropped, not clamped; frames are read backwards (see network.py)."""
+        moved = {}
+        for level in range(self._configuration.fusion_levels):
+            for end, direction, share in (("first", "backward", time), ("last", "forward", 1 - time)):
+                moved[f"{end}_flow_{level}"] = ov.Tensor(flows[f"{direction}_flow_{level}"].data * np.float32(share))
+        frame: Frame = self._models.run(FUSION, parts | moved)["frame"].data[0]
+        return frame
+
+    def _windows(self, margin: int) -> list[Window]:
+        return windows(self._height, self._width, self._models.window, margin, self._configuration.window_multiple)
+
+    def _margin(self, pair: Pair) -> int:
+        """Return how far around a window's inner part the frames are needed: the network's reach and the motion."""
+        level = self._configuration.fine_levels
+        flows = [pair.flows[f"{direction}_flow_{level}"].data for direction in DIRECTIONS]
+        motion = max(float(np.abs(flow).max()) for flow in flows) * (1 << level)
+        longest = max(self._models.window)
+        return self._configuration.reach + int(min(motion, longest) if np.isfinite(motion) else longest)
+
+
+def _both(first: Mapping[str, ov.Tensor], last: Mapping[str, ov.Tensor]) -> Tensors:
+    """Return two frames' tensors under the names that the pair's models have for them."""
+    return {f"{end}_{name}": tensor for end, tensors in zip(ENDS, (first, last), strict=True)
+            for name, tensor in tensors.items()}
+
+
+def _corners(window: Window, level: int, channels: int) -> tuple[list[int], list[int]]:
+    """Return a window's first corner and the one past its last, of a tensor (1,h,w,channels) of a level."""
+    rows, columns = window.at(level)
+    return [0, rows.start, columns.start, 0], [1, rows.stop, columns.stop, channels]
+
+
+def _cropped(tensor: ov.Tensor, window: Window, level: int) -> ov.Tensor:
+    """Return a copy of a window of a tensor; a view of it would be strided, which not every device takes."""
+    part = ov.Tensor(tensor, *_corners(window, level, tensor.shape[3]))
+    copy = ov.Tensor(tensor.element_type, part.shape)
+    part.copy_to(copy)
+    return copy
+
+
