@@ -14,6 +14,7 @@ from .network import level_of
 Tensors = dict[str, ov.Tensor]  # by the models' names for them
 
 _MOST_CACHED = 64  # files: five models for each device, precision, resolution and window
+_MOST_WEIGHTS_CACHED = 8 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
@@ -31,10 +32,8 @@ class CompiledModels:
         self.device, self.precision = device, precision
         self.resolution, self.window = resolution, window
         self._lock = threading.Lock()
-        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        settings |= _cache_settings(cache, device) if cache else {}
-        self._compiled = {name: core().compile_model(self._shaped(read(name), name), device, settings)
-                          for name in MODELS}
+        self._cache = _writable(cache) if cache else None
+        self._compiled = {name: self._compile(self._shaped(read(name), name)) for name in MODELS}
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
         """Run a model on what it needs of the inputs; the request is made anew, because one holds its tensors."""
@@ -64,6 +63,12 @@ class CompiledModels:
             for model in self._compiled.values():
                 model.release_memory()
 
+    def _compile(self, model: ov.Model) -> ov.CompiledModel:
+        settings = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
+        if self._cache:
+            settings |= _cache_settings(self._cache, self.device, model)
+        return core().compile_model(model, self.device, settings)
+
     def _shaped(self, model: ov.Model, name: str) -> ov.Model:
         """Fix a model's shapes, and let features pass between models in the type that the layers compute in."""
         height, width = self.resolution if name in (COARSE_ENCODER, COARSE_FLOW) else self.window
@@ -80,19 +85,23 @@ class CompiledModels:
         return steps.build()
 
 
-def _cache_settings(cache: Path, device: str) -> dict[str, str]:
-    """Return OpenVINO's settings to keep compiled models beside the model; none where that can't be written.
-
-    OpenVINO never removes any, so the oldest go here.
-    """
+def _writable(cache: Path) -> Path | None:
+    """Return the folder for compiled models if they can be kept there, without the oldest: OpenVINO removes none."""
     try:
         cache.mkdir(exist_ok=True)
         for blob in sorted(cache.iterdir(), key=lambda file: file.stat().st_mtime_ns, reverse=True)[_MOST_CACHED:]:
             blob.unlink()
     except OSError:
-        return {}
+        return None
+    return cache
+
+
+def _cache_settings(cache: Path, device: str, model: ov.Model) -> dict[str, str]:
+    """Return OpenVINO's settings to keep a compiled model."""
     settings = {"CACHE_DIR": str(cache)}
-    if "CACHE_MODE" in core().get_property(device, "SUPPORTED_PROPERTIES"):
-        # Without the weights, which lie beside it, a resolution of the released network takes 11 MB instead of 340.
-        settings["CACHE_MODE"] = "OPTIMIZE_SIZE"
+    weights = sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")
+    known = core().get_property(device, "SUPPORTED_PROPERTIES")
+    # The first is a GPU's sign that it can, the second a CPU's; the CPU of OpenVINO 2025.0 has neither.
+    if weights > _MOST_WEIGHTS_CACHED and ("CACHE_MODE" in known or "ENABLE_WEIGHTLESS" in known):
+        settings["CACHE_MODE"] = "OPTIMIZE_SIZE"  # without the weights, which lie beside it
     return settings
