@@ -7,52 +7,72 @@ from .errors import FilmError
 from .network import encoding_channels, level_of
 from .tiles import Tile, window_size
 
-# Fitted to the peak of runs on a CPU: the layers' results at a time, in encodings of 4 bytes a value, and what a
-# compiled network holds whatever the resolution, in bytes and in weights of 4 bytes.
-_LAYERS = {"f32": 4.0, "bf16": 3.2, "f16": 3.2}
-_FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3
-_WINDOW_BYTES = 3 << 29  # of layers' results, in a frame that is not worked on whole
-_WHOLE_BYTES = 2 << 30  # of layers' results, in one that is
-_USUAL_MOTION = 41  # pixels; with the network's reach this is what windows overlap by before the motion is known
+# Fitted to the peak of runs on a CPU. The layers' results at a time: so many encodings in f32, and so many bytes a
+# pixel whatever the channels; what compiled models hold whatever the resolution: bytes, and weights of 4 bytes.
+_LAYERS = {"f32": (3.6, 1040), "bf16": (1.6, 790), "f16": (1.6, 790)}
+_FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
+_MOST_WHOLE = 4_000_000_000  # bytes for a pair; a frame that needs more is worked on in windows
+_WINDOW_BYTES = 2_000_000_000  # for the layers and two encodings of one window
+_JOINING_BYTES = 130  # a pixel of a frame in windows: what its windows are put together in
+_USUAL_MOTION = 37  # pixels: what windows are laid out for before the motion is known
 
 
 def window_for(configuration: FilmConfiguration, resolution: tuple[int, int], precision: str,
                tile: Tile) -> tuple[int, int]:
-    """Return the height and width of the windows to work on a padded frame in; the frame's own where that is whole."""
+    """Return the height and width of the windows to work on a padded frame in; the frame's own where that is whole.
+
+    The choice rests on nothing but these, so that results do not depend on how much memory happens to be free.
+    """
     multiple = configuration.window_multiple
     if tile == "off":
         return resolution
     if tile != "auto":
         side = -(-tile // multiple) * multiple
         return min(side, resolution[0]), min(side, resolution[1])
-    pixel = _layers_bytes(configuration, (64 * multiple, multiple), precision) / (64 * multiple * multiple)
-    if resolution[0] * resolution[1] * pixel <= _WHOLE_BYTES:
+    if memory_needed(configuration, resolution, resolution, precision, 1) <= _MOST_WHOLE:
         return resolution
-    margin = configuration.reach + _USUAL_MOTION
-    return window_size(*resolution, int(_WINDOW_BYTES / pixel), margin, multiple)
+    some = 1 << 20
+    pixel_bytes = (_layers_bytes(configuration, some, some, precision)
+                   + 2 * _encoding_bytes(configuration, some, some, precision)) / some
+    margin = configuration.reach // 2 + _USUAL_MOTION
+    return window_size(*resolution, int(_WINDOW_BYTES / pixel_bytes), margin, multiple)
 
 
 def memory_needed(configuration: FilmConfiguration, resolution: tuple[int, int], window: tuple[int, int],
-                  precision: str, times: int, compiled: bool) -> int:
-    """Return about how many bytes a run takes at its peak; if compiled, beside what the network holds by now."""
-    encodings = (times + 1) * encoding_bytes(configuration, *resolution, precision)
-    if compiled:
-        return encodings
-    return (encodings + _FIXED_BYTES + _FIXED_WEIGHTS * 4 * configuration.parameters()
-            + _layers_bytes(configuration, window, precision))
+                  precision: str, times: int) -> int:
+    """Return about how many bytes a run takes at its peak, the frames that go in and come out not counted."""
+    pixels, window_pixels = resolution[0] * resolution[1], window[0] * window[1]
+    return (_FIXED_BYTES + round(_FIXED_WEIGHTS * 4 * configuration.parameters())
+            + _layers_bytes(configuration, pixels, window_pixels, precision)
+            + encodings_bytes(configuration, resolution, window, precision, times))
 
 
-def encoding_bytes(configuration: FilmConfiguration, height: int, width: int, precision: str) -> int:
-    """Return the bytes of one encoding of a padded frame; its images are f32, the rest is in the precision."""
+def encodings_bytes(configuration: FilmConfiguration, resolution: tuple[int, int], window: tuple[int, int],
+                    precision: str, times: int) -> int:
+    """Return how many bytes the encodings take that a recursion holds, and in windows the frame that is made of them.
+
+    In windows only coarse levels are held and the padded frames; fine levels are those of one window of a pair.
+    """
+    pixels, window_pixels = resolution[0] * resolution[1], window[0] * window[1]
+    if window == resolution:
+        return (times + 1) * (_encoding_bytes(configuration, pixels, pixels, precision) + 12 * pixels)
+    return ((times + 1) * (_encoding_bytes(configuration, pixels, 0, precision) + 12 * pixels)
+            + 2 * _encoding_bytes(configuration, 0, window_pixels, precision) + _JOINING_BYTES * pixels)
+
+
+def _encoding_bytes(configuration: FilmConfiguration, pixels: int, fine_pixels: int, precision: str) -> int:
+    """Return the bytes of one encoding: the coarse levels' of a frame's pixels, the fine levels' of some pixels."""
     total = 0
     for name, channels in encoding_channels(configuration).items():
+        level = level_of(name)
         value_bytes = 4 if name.startswith("image") or precision == "f32" else 2
-        total += channels * (height >> level_of(name)) * (width >> level_of(name)) * value_bytes
+        total += channels * ((fine_pixels if level < configuration.fine_levels else pixels) >> 2 * level) * value_bytes
     return total
 
 
-def _layers_bytes(configuration: FilmConfiguration, window: tuple[int, int], precision: str) -> int:
-    return round(_LAYERS[precision] * encoding_bytes(configuration, *window, "f32"))
+def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: int, precision: str) -> int:
+    encodings, pixel_bytes = _LAYERS[precision]
+    return round(encodings * _encoding_bytes(configuration, pixels, window_pixels, "f32")) + pixel_bytes * window_pixels
 
 
 def check_memory(needed: int, what: str) -> None:
@@ -60,4 +80,5 @@ def check_memory(needed: int, what: str) -> None:
     free = psutil.virtual_memory().available
     if needed > free:
         raise FilmError(f"{what} needs about {needed / 1e9:.1f} GB of memory where {free / 1e9:.1f} GB are free: use "
-                        "smaller or fewer frames, a lower precision or the smaller model film_lite, or close programs.")
+                        "smaller or fewer frames, a lower precision, a smaller tile or the smaller model film_lite, or "
+                        "close programs.")

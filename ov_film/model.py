@@ -14,7 +14,7 @@ from .devices import Device, choose_device, choose_precision, core
 from .errors import FilmError
 from .frames import Frame, check_frame, check_same_size, size_text, warped
 from .library import checked_manifest, model_folder
-from .memory import check_memory, memory_needed, window_for
+from .memory import check_memory, encodings_bytes, memory_needed, window_for
 from .pipeline import Encoding, FilmPipeline, Flow
 from .tiles import Tile, check_tile
 
@@ -186,8 +186,8 @@ class FilmModel:
         The frames that go in and come out are not counted.
         """
         resolution = self._padded(height, width)
-        return memory_needed(self._configuration, resolution, self._window(resolution), self._precision, times,
-                             compiled=resolution == self._holding)
+        measure = encodings_bytes if resolution == self._holding else memory_needed
+        return measure(self._configuration, resolution, self._window(resolution), self._precision, times)
 
     def release_memory(self) -> None:
         """Give back what the layers hold between runs; the next run takes it again, which costs little."""
