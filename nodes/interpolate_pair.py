@@ -7,7 +7,7 @@ import torch
 
 from ..ov_film.errors import FilmError
 from ..ov_film.memory import check_memory
-from ..ov_film.model import FilmModel
+from ..ov_film.model import METHODS, FilmModel, Method
 from . import host
 from .images import check_alike, frames_of, joined, planes
 
@@ -31,10 +31,15 @@ class InterpolatePair:
                                           "pair of a batch."}),
             "time": ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01,
                                "tooltip": "When the new frame is: 0 is the first, 1 the last. 0.5 is fastest and best; "
-                                          "others take up to six runs of the network."})}}
+                                          "others take up to six runs of the network."})},
+            "optional": {
+                "method": (list(METHODS), {
+                    "default": "recursive",
+                    "tooltip": "How times other than 0.5 are reached: recursive by halving, which is best; direct by "
+                               "scaling the motion to the very time, in one run of the network."})}}
 
     def interpolate(self, model: FilmModel, first: torch.Tensor, last: torch.Tensor,
-                    time: float) -> tuple[torch.Tensor]:
+                    time: float, method: Method = "recursive") -> tuple[torch.Tensor]:
         firsts, lasts = frames_of(first, "The first image"), frames_of(last, "The last image")
         check_alike(firsts, lasts, "The first image", "the last image")
         if len(firsts) != len(lasts) and 1 not in (len(firsts), len(lasts)):
@@ -48,7 +53,7 @@ class InterpolatePair:
         try:
             for index in range(count):
                 pair = (planes(frames[index if len(frames) > 1 else 0]) for frames in (firsts, lasts))
-                frame = joined([model.interpolate(a, b, time) for a, b in zip(*pair, strict=True)], shape[2])
+                frame = joined([model.interpolate(a, b, time, method) for a, b in zip(*pair, strict=True)], shape[2])
                 result[index] = torch.from_numpy(frame)
                 show(index + 1, frame)
         finally:

@@ -5,12 +5,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..ov_film.devices import PRECISIONS, find_devices
+from ..ov_film.devices import INT8, PRECISIONS, find_devices
 from ..ov_film.errors import FilmError
-from ..ov_film.library import FULL_MODEL, MANIFEST, default_model, find_models, installed_model
+from ..ov_film.library import FULL_MODEL, INT8_SUFFIX, MANIFEST, default_model, find_models, installed_model, int8_model
 from ..ov_film.model import FilmModel
 from . import host
 
+TILES = ["auto", "off", "512", "768", "1024", "1536"]
 _PACK = Path(__file__).absolute().parent.parent
 _HOW_TO_GET_FILM = (f"For the full film model, run python install.py in {_PACK} with ComfyUI's Python, "
                     "and reload the page.")
@@ -29,19 +30,28 @@ class Loader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        models = find_models(host.models_folders())
+        found = find_models(host.models_folders())
+        models = [name for name in found if not name.endswith(INT8_SUFFIX)]
         missing = "" if FULL_MODEL in models else " " + _HOW_TO_GET_FILM
+        precisions = [*PRECISIONS, *([INT8] if len(models) < len(found) else [])]
         return {"required": {
-            "model": (list(models), {
+            "model": (models, {
                 "default": default_model(models),
                 "tooltip": f"film is Google's full network; film_lite is many times faster and less exact.{missing}"}),
             "device": (["AUTO", *(device.name for device in _devices())], {
                 "default": "AUTO",
                 "tooltip": "Where the network runs. AUTO lets OpenVINO choose; the log says what it chose."}),
-            "precision": (list(PRECISIONS), {
+            "precision": (precisions, {
                 "default": "auto",
                 "tooltip": "auto is the fastest that the device does natively. f32 is exact and slower; bf16 and f16 "
-                           "come close to it."})}}
+                           "come close to it. int8 is the fastest on CPUs; it is offered once python -m ov_film "
+                           "quantize has made it."})},
+            "optional": {
+                "tile": (TILES, {
+                    "default": "auto",
+                    "tooltip": "Large frames are worked on in overlapping windows, which saves memory and takes more "
+                               "time: auto does so where a pair would take more than 4 GB, off never, a number always, "
+                               "with windows of so many pixels."})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, model: str) -> bool | str:
@@ -52,12 +62,12 @@ class Loader:
         return True
 
     @classmethod
-    def IS_CHANGED(cls, model: str, device: str, precision: str) -> str:
-        return _stamp(installed_model(model, host.models_folders()))
+    def IS_CHANGED(cls, model: str, device: str, precision: str, tile: str = "auto") -> str:
+        return _stamp(installed_model(model, host.models_folders()), precision)
 
-    def load(self, model: str, device: str, precision: str) -> tuple[FilmModel]:
+    def load(self, model: str, device: str, precision: str, tile: str = "auto") -> tuple[FilmModel]:
         folder = installed_model(model, host.models_folders())
-        loaded = _loaded(folder, device, precision, _stamp(folder))
+        loaded = _loaded(folder, device, precision, tile, _stamp(folder, precision))
         logging.info("FILM OpenVINO: %s.", loaded.report())
         return (loaded,)
 
@@ -69,12 +79,13 @@ def _devices() -> list[Any]:
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(folder: Path, device: str, precision: str, stamp: str) -> FilmModel:
+def _loaded(folder: Path, device: str, precision: str, tile: str, stamp: str) -> FilmModel:
     """Return the model, loaded once however often a workflow runs; a new stamp means that it was converted anew."""
     if FULL_MODEL not in find_models(host.models_folders()):
         logging.info("FILM OpenVINO: %s", _HOW_TO_GET_FILM)
-    return FilmModel.load(folder, device, precision)
+    return FilmModel.load(folder, device, precision, host.models_folders(), int(tile) if tile.isdecimal() else tile)
 
 
-def _stamp(folder: Path) -> str:
-    return str((folder / MANIFEST).stat().st_mtime_ns)
+def _stamp(folder: Path, precision: str) -> str:
+    loaded = int8_model(folder, host.models_folders()) if precision == INT8 else folder
+    return str((loaded / MANIFEST).stat().st_mtime_ns)

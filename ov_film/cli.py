@@ -1,4 +1,4 @@
-"""The command line: interpolate, convert, devices, models."""
+"""The command line: interpolate, convert, quantize, devices, models."""
 
 import argparse
 import sys
@@ -11,6 +11,10 @@ from .errors import FilmError
 
 if TYPE_CHECKING:
     from .frames import Frame
+    from .tiles import Tile
+
+
+_SAMPLES = Path(__file__).absolute().parent.parent / "samples"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     interpolate.add_argument("--model", metavar="NAME", help="an installed model or a model folder (default: film "
                              "where it is installed, else film_lite)")
     interpolate.add_argument("--device", default="AUTO", help="AUTO or one that the command devices lists")
-    interpolate.add_argument("--precision", default="auto", help="auto (the fastest native one), f32, bf16 or f16")
+    interpolate.add_argument("--precision", default="auto",
+                             help="auto (the fastest native one), f32, bf16, f16, or int8 (see quantize)")
+    interpolate.add_argument("--method", default="recursive",
+                             help="recursive (midpoints of midpoints, best) or direct (one flow for each gap, faster)")
+    interpolate.add_argument("--tile", type=_tile, default="auto", metavar="TILE",
+                             help="auto (large frames in overlapping windows, to save memory), off, or the windows' "
+                                  "side in pixels")
 
     convert = command("convert", _convert, "Convert a SavedModel of FILM into a model folder.")
     convert.add_argument("saved_model", type=Path, metavar="SAVED_MODEL",
@@ -78,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--verify", action="store_true", help="compare with TensorFlow as well (it must be installed)")
     convert.add_argument("--weights", choices=("f32", "f16"), default="f32",
                          help="what the files hold; f16 halves them (default: f32)")
+
+    quantize = command("quantize", _quantize, "Make a model's int8 version, which --precision int8 then runs.")
+    quantize.add_argument("model", metavar="MODEL", help="an installed model or a model folder")
+    quantize.add_argument("--frames", type=Path, default=_SAMPLES, metavar="CLIP_OR_FOLDER",
+                          help="a video or a folder of images like those to interpolate (default: the pack's samples)")
 
     command("devices", _devices, "List the devices that OpenVINO sees, and their native precisions.")
     command("models", _models, "List the installed models and where they are.")
@@ -98,10 +113,11 @@ def _interpolate(options: argparse.Namespace) -> None:
     first = read_frame(paths[0])
     for path in paths[1:]:  # now, not after minutes
         check_same_size(first, read_frame(path), str(paths[0]), str(path))
-    model = FilmModel.load(options.model or default_model(find_models()), options.device, options.precision)
+    model = FilmModel.load(options.model or default_model(find_models()), options.device, options.precision,
+                           tile=options.tile)
 
     began = time.monotonic()
-    frames = model.interpolate_sequence((read_frame(path) for path in paths), options.times)
+    frames = model.interpolate_sequence((read_frame(path) for path in paths), options.times, options.method)
     total = ((len(paths) - 1) << options.times) + 1
     frames = iter(tqdm(frames, total=total, unit="frame", disable=None))
     if options.figure:
@@ -164,6 +180,26 @@ def _convert(options: argparse.Namespace) -> None:
     print(f"{manifest.configuration.parameters():,} parameters -> {options.output}")
 
 
+def _quantize(options: argparse.Namespace) -> None:
+    from .library import int8_folder, model_folder
+    from .quantize import quantize, read_pairs
+
+    folder = model_folder(options.model)
+    output = int8_folder(folder)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figures = quantize(folder, read_pairs(options.frames), output).int8
+    kept = f"; in floating point: {', '.join(figures['floating_point'])}" if figures["floating_point"] else ""
+    print(f"{figures['psnr']:.1f} dB against f32 on {figures['pairs_held_back']} pairs held back of "
+          f"{figures['pairs_held_back'] + figures['pairs_calibrated_on']}{kept} -> {output}")
+
+
+def _tile(text: str) -> "Tile":
+    from .tiles import check_tile
+
+    tile: Tile | str = int(text) if text.isdecimal() else text
+    return check_tile(tile)
+
+
 def _devices(options: argparse.Namespace) -> None:
     from .devices import find_devices
 
@@ -176,6 +212,8 @@ def _models(options: argparse.Namespace) -> None:
 
     models = find_models()
     for name, folder in models.items():
-        print(f"{name}: {read_manifest(folder).configuration.parameters():,} parameters, {folder}")
+        manifest = read_manifest(folder)
+        int8 = f"int8 ({manifest.int8['psnr']:.1f} dB against f32), " if manifest.int8 else ""
+        print(f"{name}: {int8}{manifest.configuration.parameters():,} parameters, {folder}")
     if FULL_MODEL not in models:
         print(f"{FULL_MODEL}: not installed; python install.py fetches it into {default_models_folder()}")

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import openvino as ov
 from openvino import preprocess
@@ -12,6 +13,7 @@ from .devices import core
 from .network import level_of
 
 Tensors = dict[str, ov.Tensor]  # by the models' names for them
+ReadModel: TypeAlias = Callable[[str], ov.Model]
 
 _MOST_CACHED = 64  # files: five models for each device, precision, resolution and window
 _MOST_WEIGHTS_CACHED = 8 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
@@ -27,7 +29,7 @@ class CompiledModels:
         window: height and width that the fine levels and fusion are worked on at; the resolution if that is whole.
     """
 
-    def __init__(self, read: Callable[[str], ov.Model], device: str, precision: str, resolution: tuple[int, int],
+    def __init__(self, read: ReadModel, device: str, precision: str, resolution: tuple[int, int],
                  window: tuple[int, int], cache: Path | None = None) -> None:
         self.device, self.precision = device, precision
         self.resolution, self.window = resolution, window
@@ -48,6 +50,10 @@ class CompiledModels:
                 request.set_tensor(output, tensor)
             request.infer()
         return outputs
+
+    def inputs(self, name: str) -> list[str]:
+        """Return the names of what a model reads."""
+        return [port.any_name for port in self._compiled[name].inputs]
 
     def execution(self) -> tuple[str, str, str]:
         """Return the device, its full name and the precision that OpenVINO says it runs with."""

@@ -48,14 +48,13 @@ def convert(source: Path, output: Path, *, verify: bool = False, weights: Litera
         FilmError: the source is no FILM or damaged, the output can't be written or is something else than a model,
             or the converted network differs from a reference by more than 1e-3.
     """
-    if output.exists() and not (output / MANIFEST).is_file() and (output.is_file() or any(output.iterdir())):
-        raise FilmError(f"Output {output} exists and is no model folder: choose another, or remove it.")
+    check_output(output)
     if source.suffix == ".npz":
         if verify:
             raise FilmError(f"{source} holds tensors without a graph, so there is nothing to verify them against: "
                             "leave --verify out, or give a SavedModel.")
-        tensors, levels = _read_npz(source)
-        return _write(_Network(tensors, levels), output, source.name, {}, weights)
+        network = _Network(*_read_npz(source))
+        return write_model(network.models, Manifest(network.configuration, source.name, {}), output, weights)
     with opened_saved_model(source) as saved_model:
         tensors = read_film_tensors(saved_model)  # first: it checks every byte, which OpenVINO's reader does not
         reference = _OpenVinoReference(saved_model, source)
@@ -65,7 +64,7 @@ def convert(source: Path, output: Path, *, verify: bool = False, weights: Litera
         parity = {"openvino": _parity(midpoint, reference.outputs(frames), "OpenVINO's own conversion")}
         if verify:
             parity["tensorflow"] = _parity(midpoint, _tensorflow_outputs(saved_model, frames), "TensorFlow")
-    return _write(network, output, source.name, parity, weights)
+    return write_model(network.models, Manifest(network.configuration, source.name, parity), output, weights)
 
 
 class _Network:
@@ -176,14 +175,21 @@ def _read_npz(path: Path) -> tuple[FilmTensors, int]:
     return canonical_names({name: array.astype(np.float32) for name, array in arrays.items()}), levels
 
 
-def _write(network: _Network, output: Path, source: str, parity: dict[str, Any], weights: str) -> Manifest:
+def write_model(models: Mapping[str, ov.Model], manifest: Manifest, output: Path, weights: str) -> Manifest:
+    """Write a model folder, whole or not at all, and return its manifest, now with checksums."""
     with written_whole(output) as folder:
         folder.mkdir()
-        for name, model in network.models.items():
+        for name, model in models.items():
             try:
                 ov.save_model(model, folder / f"{name}.xml", compress_to_fp16=weights == "f16")
             except RuntimeError as error:
                 raise OSError(f"OpenVINO: {error}") from error
-        manifest = Manifest(network.configuration, source, parity, file_checksums(folder))
-        manifest.write(folder)
-    return manifest
+        written = replace(manifest, checksums=file_checksums(folder))
+        written.write(folder)
+    return written
+
+
+def check_output(output: Path) -> None:
+    """Raise FilmError where a model folder would replace something else."""
+    if output.exists() and not (output / MANIFEST).is_file() and (output.is_file() or any(output.iterdir())):
+        raise FilmError(f"Output {output} exists and is no model folder: choose another, or remove it.")

@@ -10,6 +10,7 @@ from openvino import opset13 as ops
 from .errors import FilmError
 
 PRECISIONS = ("auto", "f32", "bf16", "f16")
+INT8 = "int8"  # a precision that a model must first be quantized for
 # Fastest first; a device lists the capability only where its hardware does it natively.
 _CAPABILITIES = {"bf16": "BF16", "f16": "FP16", "f32": "FP32"}
 

@@ -4,16 +4,17 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .configuration import MODELS, FilmConfiguration
+from .configuration import FUSION, MODELS, FilmConfiguration
 from .errors import FilmError
 
 FORMAT = 2
 MANIFEST = "film.json"
 FULL_MODEL, BUNDLED_MODEL = "film", "film_lite"
+INT8_SUFFIX = "_int8"
 
 _PACK = Path(__file__).absolute().parent.parent
 _BUNDLED = Path(__file__).absolute().parent / "bundled"
@@ -31,17 +32,23 @@ class Manifest:
             {"max_error": largest difference of a value of the midpoint, "size": [height, width]}; empty where the
             source holds no graph to compare with.
         checksums: SHA-256 of each file beside it.
+        int8: of a quantized model: "psnr" against f32 in dB on pairs of frames that it was not calibrated on, "size"
+            [height, width] of these, "pairs_calibrated_on", "pairs_held_back", "floating_point" (which of its models
+            were left so), "made_of" (the checksum of the fusion's weights before). Empty for others.
     """
 
     configuration: FilmConfiguration
     source: str
     parity: Mapping[str, Any]
-    checksums: Mapping[str, str]
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    int8: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write film.json into the folder."""
         fields = {"format": FORMAT, "source": self.source, "configuration": self.configuration.as_json(),
                   "parity": dict(self.parity), "checksums": dict(self.checksums)}
+        if self.int8:
+            fields["int8"] = dict(self.int8)
         (folder / MANIFEST).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
@@ -59,7 +66,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise FilmError(f"Model {folder} has format {written} where this version reads {FORMAT}: convert it again "
                             "(python install.py --force).")
         return Manifest(FilmConfiguration.from_json(fields["configuration"]), str(fields["source"]),
-                        dict(fields["parity"]), dict(fields["checksums"]))
+                        dict(fields["parity"]), dict(fields["checksums"]), dict(fields.get("int8", {})))
     except FileNotFoundError as error:
         raise FilmError(f"Folder {folder} holds no {MANIFEST}, so it is no converted model: convert one into it "
                         f"(python -m ov_film convert SAVED_MODEL {folder}).") from error
@@ -152,3 +159,26 @@ def model_folder(name_or_folder: str | Path, folders: Iterable[Path] | None = No
     if str(name_or_folder) not in find_models(folders) and folder.is_dir():
         return folder
     return installed_model(str(name_or_folder), folders)
+
+
+def int8_folder(folder: Path) -> Path:
+    """Return where a model's int8 version lies: beside it; the bundled model's in the models folder."""
+    parent = default_models_folder() if folder.parent == _BUNDLED else folder.parent
+    return parent / (folder.name + INT8_SUFFIX)
+
+
+def int8_model(name_or_folder: str | Path, folders: Iterable[Path] | None = None) -> Path:
+    """Return the folder of the int8 version of a model given by name or by path.
+
+    Raises:
+        FilmError: there is no such model, it has no int8 version, or that was made of other weights.
+    """
+    folder = model_folder(name_or_folder, folders)
+    beside = int8_folder(folder)
+    quantized = beside if is_model_folder(beside) else find_models(folders).get(beside.name, beside)
+    how = f"make one (python -m ov_film quantize {name_or_folder} --frames CLIP_OR_FOLDER)"
+    if not is_model_folder(quantized):
+        raise FilmError(f"Model {folder.name} has no int8 version: {how}, or choose another precision.")
+    if read_manifest(quantized).int8.get("made_of") != read_manifest(folder).checksums[f"{FUSION}.bin"]:
+        raise FilmError(f"The int8 version {quantized} was made of other weights than {folder} has now: {how}.")
+    return quantized

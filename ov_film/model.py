@@ -10,10 +10,10 @@ import numpy as np
 import openvino as ov
 
 from .compiled import CompiledModels
-from .devices import Device, choose_device, choose_precision, core
+from .devices import INT8, Device, choose_device, choose_precision, core
 from .errors import FilmError
 from .frames import Frame, check_frame, check_same_size, size_text, warped
-from .library import checked_manifest, model_folder
+from .library import checked_manifest, int8_model, model_folder
 from .memory import check_memory, encodings_bytes, memory_needed, window_for
 from .pipeline import Encoding, FilmPipeline, Flow
 from .tiles import Tile, check_tile
@@ -52,6 +52,7 @@ class Report:
         device: OpenVINO's name of the device.
         full_name: the device's full name.
         precision: "f32", "bf16" or "f16".
+        int8_psnr: of an int8 version, its PSNR against f32 in dB when it was made; None of others.
         resolution: height and width, padded, of the last frame that was run; None before the first.
         window: height and width of the windows that it was worked on in; the resolution where it was done whole.
     """
@@ -60,6 +61,7 @@ class Report:
     device: str
     full_name: str
     precision: str
+    int8_psnr: float | None
     resolution: tuple[int, int] | None
     window: tuple[int, int] | None
 
@@ -68,7 +70,8 @@ class Report:
         at = f", {self.resolution[1]}x{self.resolution[0]}" if self.resolution else ""
         if self.window and self.window != self.resolution:
             at += f" in windows of {self.window[1]}x{self.window[0]}"
-        return f"{self.model} on {self.device} ({self.full_name}), {self.precision}{at}"
+        int8 = f"int8 ({self.int8_psnr:.1f} dB against f32) and " if self.int8_psnr else ""
+        return f"{self.model} on {self.device} ({self.full_name}), {int8}{self.precision}{at}"
 
 
 class FilmModel:
@@ -77,7 +80,9 @@ class FilmModel:
     def __init__(self, folder: Path, device: Device, precision: str, tile: Tile) -> None:
         self._folder = folder
         self._tile = tile
-        self._configuration = checked_manifest(folder).configuration
+        manifest = checked_manifest(folder)
+        self._configuration = manifest.configuration
+        self._int8_psnr: float | None = manifest.int8.get("psnr")
         self._device = device
         self._precision = precision
         self._resolution: tuple[int, int] | None = None  # of the last run
@@ -92,7 +97,8 @@ class FilmModel:
         Args:
             name_or_folder: an installed model's name, or a converted model's folder.
             device: "AUTO" or a device that OpenVINO sees, such as "CPU" or "GPU.0".
-            precision: "auto" (the fastest that the device does natively), "f32", "bf16" or "f16".
+            precision: "auto" (the fastest that the device does natively), "f32", "bf16", "f16", or "int8" (the model's
+                int8 version, see quantize.py; what it leaves in floating point runs at "auto").
             folders: where to look for names; the default models folder if none are given.
             tile: "auto" (frames too large for the memory that most people have are worked on in overlapping
                 windows), "off" (whole always), or the windows' height and width in pixels.
@@ -103,6 +109,8 @@ class FilmModel:
         """
         check_tile(tile)
         chosen = choose_device(device)
+        if precision == INT8:
+            return cls(int8_model(name_or_folder, folders), chosen, choose_precision("auto", chosen), tile)
         return cls(model_folder(name_or_folder, folders), chosen, choose_precision(precision, chosen), tile)
 
     def interpolate(self, first: Frame, last: Frame, time: float = 0.5, method: Method = "recursive") -> Frame:
@@ -198,9 +206,10 @@ class FilmModel:
     def report(self) -> Report:
         """Return what really runs; the resolution is that of the last run."""
         if self._resolution is None:
-            return Report(self._folder.name, self._device.name, self._device.full_name, self._precision, None, None)
+            return Report(self._folder.name, self._device.name, self._device.full_name, self._precision,
+                          self._int8_psnr, None, None)
         device, full_name, precision = self._compiled(*self._resolution).models.execution()
-        return Report(self._folder.name, device, full_name, precision, self._resolution,
+        return Report(self._folder.name, device, full_name, precision, self._int8_psnr, self._resolution,
                       self._window(self._resolution))
 
     def _sequence(self, frames: Iterable[Frame], times: int, method: Method) -> Iterator[Frame]:

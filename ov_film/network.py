@@ -164,14 +164,22 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         name = f"features_{level}"
         parts = [layers.sample(ends[end][name], layers.places(flows[end][level], level), channels[name])
                  for end in ENDS]
-        aligned.append([*parts, *(flows[end][level] for end in ENDS)])
+        aligned.append((parts, [flows[end][level] for end in ENDS]))
 
-    net = _transpose(ops.concat(aligned[-1], 3), _NCHW)
+    net = _transpose(ops.concat([*aligned[-1][0], *aligned[-1][1]], 3), _NCHW)
     for level in reversed(levels[:-1]):
         net = layers.doubled(net, fusion_name(3 * level))
-        net = _transpose(ops.concat([*aligned[level], _transpose(net, _NHWC)], 3), _NCHW)
-        for convolution in (3 * level + 1, 3 * level + 2):
-            net = layers.activated(net, fusion_name(convolution))
+        features, both_flows = aligned[level]
+        # In 8 bits, flows of many pixels would leave little to the features beside them: so they are told apart.
+        start = 2 * channels[f"features_{level}"]
+        flow_inputs = np.arange(start, start + 4)
+        joined = _transpose(ops.concat([*features, _transpose(net, _NHWC)], 3), _NCHW)
+        name = fusion_name(3 * level + 1)
+        by_flow = layers.convolution(_transpose(ops.concat(both_flows, 3), _NCHW), name, inputs=flow_inputs, bias=False)
+        count = start + 4 + configuration.fusion_filters[level]
+        rest = layers.convolution(joined, name, inputs=np.delete(np.arange(count), flow_inputs))
+        net = layers.leaky_relu(ops.add(rest, by_flow))
+        net = layers.activated(net, fusion_name(3 * level + 2))
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
     inputs = [*ends["first"].values(), *ends["last"].values(), *flows["first"], *flows["last"]]
     return _model({"frame": _transpose(frame, _NHWC)} | layers.exact, inputs, FUSION)
@@ -193,7 +201,7 @@ class _Layers:
         self._pixels: dict[int, tuple[Node, ...]] = {}
         self.exact: dict[str, Node] = {}
 
-    def convolution(self, net: Node, name: str, inputs: slice = slice(None), bias: bool = True,
+    def convolution(self, net: Node, name: str, inputs: Any = slice(None), bias: bool = True,
                     unused: int = 0) -> Node:
         """Convolve by (a part of the input channels of) a named kernel, padded as TensorFlow's "same".
 

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,12 @@ Tile: TypeAlias = int | Literal["auto", "off"]
 LEAST_TILE = 384  # pixels: smaller windows would be little but overlap
 
 
-def check_tile(tile: object) -> None:
-    """Raise FilmError where something is no Tile."""
+def check_tile(tile: Any) -> Tile:
+    """Return a tile; raise FilmError where it is none."""
     if tile not in ("auto", "off") and (isinstance(tile, bool) or not isinstance(tile, int) or tile < LEAST_TILE):
         raise FilmError(f"Tile is {tile!r}: choose auto, off, or a whole number of pixels from {LEAST_TILE}.")
+    checked: Tile = tile
+    return checked
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,9 @@ def test_inputs_stand_in_the_order_that_workflows_hold(pack: ModuleType) -> None
     orders = {name: [*(types := node.INPUT_TYPES())["required"], *types.get("optional", {})]
               for name, node in pack.NODE_CLASS_MAPPINGS.items()}
     assert orders == {
-        "FilmOpenVINOLoader": ["model", "device", "precision"],
-        "FilmOpenVINOInterpolatePair": ["model", "first", "last", "time"],
-        "FilmOpenVINORecursiveInterpolate": ["model", "images", "times_to_interpolate", "last"],
+        "FilmOpenVINOLoader": ["model", "device", "precision", "tile"],
+        "FilmOpenVINOInterpolatePair": ["model", "first", "last", "time", "method"],
+        "FilmOpenVINORecursiveInterpolate": ["model", "images", "times_to_interpolate", "last", "method"],
         "FilmOpenVINOSaveWebM": ["images", "filename_prefix", "fps", "crf", "codec"]}
 
 

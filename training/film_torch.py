@@ -57,7 +57,8 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     flow = flow.float()
     grid = torch.stack([x + flow[:, 0] * 2 / width, y[:, None] + flow[:, 1] * 2 / height], -1)
     sampled = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
-    return sampled.to(image.dtype).contiguous(memory_format=torch.channels_last)  # as convolutions like it
+    layout = torch.contiguous_format if image.is_contiguous() else torch.channels_last  # as the convolutions around it
+    return sampled.to(image.dtype).contiguous(memory_format=layout)
 
 
 def swap(tensor: Tensor) -> Tensor:
@@ -137,13 +138,17 @@ class Film(nn.Module):
     def forward(self, first: Tensor, last: Tensor) -> FilmOutput:
         """Frames (B,3,H,W) in [0,1], sides multiples of 2 ** (levels - 1) -> midpoint and what led to it."""
         images, features = self.encode(torch.cat([first, last]))
-        flows = self.estimate_flows(features)
+        return self.fuse(images, features, self.estimate_flows(features))
+
+    def fuse(self, images: list[Tensor], features: list[Tensor], flows: list[Tensor], time: float = 0.5) -> FilmOutput:
+        """Make the frame at a time in (0,1) from both frames' pyramids, first frames before last ones, and flows."""
         aligned: list[Tensor] = []
         warped: list[tuple[Tensor, Tensor]] = []
         for level in range(self.config.fusion_levels):
-            half = swap(flows[level]) * 0.5  # the first frame is read with the flow from last to first
-            pair = warp(torch.cat([images[level], features[level]], 1), half)
-            aligned.append(torch.cat([*pair.chunk(2), *half.to(pair.dtype).chunk(2)], 1))
+            forward, backward = flows[level].chunk(2)
+            moved = torch.cat([backward * time, forward * (1 - time)])  # the first frame is read by the backward flow
+            pair = warp(torch.cat([images[level], features[level]], 1), moved)
+            aligned.append(torch.cat([*pair.chunk(2), *moved.to(pair.dtype).chunk(2)], 1))
             before, after = pair[:, :3].chunk(2)
             warped.append((before, after))
         net = aligned[-1]

@@ -1,0 +1,1 @@
+"""Speed and memory of this pack and of its peers."""
