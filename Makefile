@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: $(VENV)/run.installed
 	$(BIN)/python -m ov_film interpolate samples/first.png samples/last.png --times 4 \
@@ -15,6 +15,10 @@ test: $(VENV)/dev.installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+bench: $(VENV)/bench.installed
+	$(BIN)/python -m benchmarks.bench
+	$(BIN)/python -m benchmarks.report
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -24,6 +28,10 @@ $(VENV)/run.installed: requirements.txt | $(BIN)/python
 
 $(VENV)/dev.installed: requirements-dev.txt requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+$(VENV)/bench.installed: benchmarks/requirements.txt requirements-dev.txt requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	touch $@
 
 clean:

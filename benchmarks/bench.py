@@ -6,8 +6,12 @@ import argparse
 import json
 import multiprocessing
 import platform
-import statistics
+import shutil
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import numpy as np
 import openvino as ov
 import psutil
 
-from benchmarks.contenders import NOTEBOOK, OURS, PEERS, TORCH, TORCH_ONE_FLOW, Job, work
+from benchmarks.contenders import OURS, PEERS, SAMPLES, Job, work
 from benchmarks.rate import convolution_rate, multiply_adds
 from ov_film import FilmModel
 from ov_film.convert import convert
@@ -23,77 +27,110 @@ from ov_film.quantize import quantize, read_pairs
 
 HERE = Path(__file__).absolute().parent
 SIZES = {"256x256": (256, 256), "640x384": (384, 640), "1920x1088": (1088, 1920)}
-MARKS = ("<!-- measured: written by make bench -->", "<!-- end -->")
+RESULTS = HERE / "results.json"
+LITE = HERE.parent / "ov_film" / "bundled" / "film_lite"
+START = """
+import sys, time
+from ov_film import FilmModel
+began = time.perf_counter()
+FilmModel.load(sys.argv[1], "CPU").prepare(384, 640)
+print(time.perf_counter() - began)
+"""
 
 
 def main() -> None:
-    """Compare, and write what was found."""
+    """Compare, and keep what was found in results.json, from which report.py makes tables and a plot."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--saved-model", type=Path, help="a SavedModel of the full FILM (default: one with random "
                                                          "weights is made)")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=3, help="medians are of so many; the largest size has one round")
+    parser.add_argument("--contenders", nargs="+", choices=OURS | PEERS, default=list(OURS | PEERS))
+    parser.add_argument("--rounds", type=int, default=3, help="medians are of so many; the largest size has one")
     options = parser.parse_args()
+    results: dict[str, Any] = {"machine": machine(), "jobs": {},
+                               "rates": {kind: convolution_rate(kind) for kind in ("f32", "bf16", "int8")}}
+    if RESULTS.is_file():  # other sizes measured before stay
+        results["jobs"] = json.loads(RESULTS.read_text(encoding="utf-8"))["jobs"]
     with tempfile.TemporaryDirectory() as scratch:
         saved_model = options.saved_model or _random_saved_model(Path(scratch) / "saved_model")
         folder = Path(scratch) / "film"
         convert(saved_model, folder)
-        quantize(folder, read_pairs(HERE.parent / "samples"), Path(scratch) / "film_int8")
-        results = {"machine": machine(), "rates": {kind: convolution_rate(kind) for kind in ("f32", "bf16", "int8")},
-                   "jobs": []}
-        for size in options.sizes:
-            height, width = SIZES[size]
-            for job in (Job("one pair x8", height, width, 2, 3), Job("9 frames x2", height, width, 9, 1)):
-                found = compare(job, saved_model, folder, options.rounds if size != "1920x1088" else 1)
-                results["jobs"].append({"job": job.name, "size": size, "found": found,
-                                        "multiply_adds": multiply_adds(folder, job)})
-                (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        quantize(folder, read_pairs(SAMPLES), Path(scratch) / "film_int8")
+        results["start"] = start_up(folder)
         results["growth"] = growth(folder)
+        for size in options.sizes:
+            for job in (Job("one pair x8", *SIZES[size], 2, 3), Job("9 frames x2", *SIZES[size], 9, 1)):
+                found = compare(job, saved_model, folder, options.contenders, options.rounds)
+                results["jobs"][f"{job.name}, {size}"] = {
+                    "found": found, "new_frames": job.new_frames, "multiply_adds": multiply_adds(folder, job)}
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     results["quality"] = quality()
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def compare(job: Job, saved_model: Path, folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
+def compare(job: Job, saved_model: Path, folder: Path, contenders: Sequence[str],
+            rounds: int) -> dict[str, dict[str, Any]]:
     """Return for each contender its seconds a new frame in each round, and its peak memory in bytes.
 
-    The first run of each, which compiles, is not counted. With more than one round all take turns; with one, each has
-    the memory for itself. Those that take a whole run for each new frame are not run again for the second job.
+    All take turns, after a first run each that is not counted because it compiles. At the largest size each has the
+    memory for itself and one round, and only those of one run for each new frame get a first run: others take minutes.
+    In the second job, a clip, peers that take one run for each new frame are as fast as in the first and are left out,
+    and so is the direct method, which at x2 is the recursion.
     """
-    names = [name for name in OURS | PEERS if job.frames == 2 or name in OURS]
-    groups = [names] if rounds > 1 else [[name] for name in names]
+    names = [name for name in contenders if job.frames == 2 or name in ("f32", "bf16", "int8")]
+    large = job.height * job.width > 1 << 20
     found: dict[str, dict[str, Any]] = {name: {"seconds": []} for name in names}
-    context = multiprocessing.get_context("spawn")
-    for group in groups:
-        workers = {}
-        for name in group:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(theirs, name, saved_model, folder, job))
-            process.start()
-            theirs.close()  # so that a crash over there ends the wait here
-            workers[name] = (process, ours)
-        for number in range(rounds + 1):
-            for name, (_, pipe) in workers.items():
-                pipe.send(True)
-                seconds = pipe.recv()
+    for group in [[name] for name in names] if large else [names]:
+        workers = {name: _Worker(name, saved_model, folder, job) for name in group}
+        for number in range(2 if large else rounds + 1):
+            for name, worker in workers.items():
+                if number == 0 and large and not (OURS | PEERS)[name].whole_runs:
+                    continue
+                seconds = worker.run()
                 print(f"{job.name} {job.width}x{job.height} {name}: {seconds:.3f} s a new frame", flush=True)
                 if number:
                     found[name]["seconds"].append(seconds)
-        for name, (process, pipe) in workers.items():
-            pipe.send(False)
-            found[name]["peak"] = pipe.recv()
-            process.join()
-    for figures in found.values():
-        figures["median"] = statistics.median(figures["seconds"])
-    for figures in found.values():
-        figures["ratio"] = {peer: found[peer]["median"] / figures["median"]
-                            for peer in (NOTEBOOK, TORCH, TORCH_ONE_FLOW) if peer in found}
+        for name, worker in workers.items():
+            found[name]["peak"] = worker.end()
+    return found
+
+
+class _Worker:
+    """A contender in a process of its own."""
+
+    def __init__(self, name: str, saved_model: Path, folder: Path, job: Job) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=work, args=(theirs, name, saved_model, folder, job))
+        self._process.start()
+        theirs.close()  # so that a crash over there ends the wait here
+
+    def run(self) -> float:
+        self._pipe.send(True)
+        seconds: float = self._pipe.recv()
+        return seconds
+
+    def end(self) -> int:
+        self._pipe.send(False)
+        peak: int = self._pipe.recv()
+        self._process.join()
+        return peak
+
+
+def start_up(folder: Path) -> dict[str, list[float]]:
+    """Return the seconds to load and compile at 640x384 in bf16, the first time and again, of film and film_lite."""
+    found = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, source in (("film", folder), ("film_lite", LITE)):
+            copy = Path(shutil.copytree(source, Path(scratch) / name, ignore=shutil.ignore_patterns(".cache")))
+            worker = [sys.executable, "-c", START, str(copy)]
+            found[name] = [float(subprocess.run(worker, capture_output=True, check=True, text=True).stdout)
+                           for _ in range(4)]
     return found
 
 
 def growth(folder: Path) -> dict[str, list[list[float]]]:
     """Return seconds in all, in bf16, against pixels (one midpoint), frames (x2) and times (one pair)."""
-    import time
-
     def seconds(height: int, width: int, frames: int, times: int) -> float:
         model = FilmModel.load(folder, "CPU", "bf16")
         pictures = Job("", height, width, frames, times).pictures()
@@ -118,9 +155,8 @@ def quality() -> dict[str, float]:
     pictures = Job("", 384, 640, 2, 3).pictures()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "film_lite"
-        convert_from = HERE.parent / "ov_film" / "bundled" / "film_lite"
-        folder.symlink_to(convert_from)
-        quantize(folder, read_pairs(HERE.parent / "samples"), Path(scratch) / "film_lite_int8")
+        folder.symlink_to(LITE)
+        quantize(folder, read_pairs(SAMPLES), Path(scratch) / "film_lite_int8")
 
         def frames(precision: str, method: Any) -> np.ndarray:
             model = FilmModel.load(folder, "CPU", precision)

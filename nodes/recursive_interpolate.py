@@ -55,7 +55,8 @@ class RecursiveInterpolate:
         count, shape = (len(frames) - 1) * multiplier + 1, frames.shape[1:]
         if count == len(frames):
             return torch.from_numpy(frames), multiplier
-        check_memory(model.memory_needed(*shape[:2], times_to_interpolate) + count * frames[0].nbytes,
+        depth = times_to_interpolate if method == "recursive" else 1
+        check_memory(model.memory_needed(*shape[:2], depth) + count * frames[0].nbytes,
                      f"Making {count} frames of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
         show = host.progress(count - len(frames))

@@ -197,6 +197,10 @@ class FilmModel:
         measure = encodings_bytes if resolution == self._holding else memory_needed
         return measure(self._configuration, resolution, self._window(resolution), self._precision, times)
 
+    def prepare(self, height: int, width: int) -> None:
+        """Compile for frames of a size now, not at the first of them."""
+        self._compiled(*self._padded(height, width))
+
     def release_memory(self) -> None:
         """Give back what the layers hold between runs; the next run takes it again, which costs little."""
         if self._holding is not None:

@@ -62,15 +62,15 @@ class Film(tf.Module):
         channels = sizes.filters if self.fusion else self._aligned(0)
         self.to_rgb = self._layer(self._fusion(number), 1, channels, 3)
 
-    def __call__(self, x0: tf.Tensor, x1: tf.Tensor) -> dict[str, tf.Tensor | list[tf.Tensor]]:
+    def __call__(self, x0: tf.Tensor, x1: tf.Tensor, time: float = 0.5) -> dict[str, tf.Tensor | list[tf.Tensor]]:
         images = [self._image_pyramid(x0), self._image_pyramid(x1)]
         features = [self._feature_pyramid(pyramid) for pyramid in images]
         forward, backward = self._flows(features[0], features[1]), self._flows(features[1], features[0])
         aligned = []
         for level in range(self.sizes.fusion_pyramid_levels):
-            half_forward, half_backward = forward[level] * 0.5, backward[level] * 0.5
+            to_first, to_last = backward[level] * time, forward[level] * (1 - time)
             seen = [tf.concat([images[frame][level], features[frame][level]], -1) for frame in (0, 1)]
-            aligned.append([warp(seen[0], half_backward), warp(seen[1], half_forward), half_backward, half_forward])
+            aligned.append([warp(seen[0], to_first), warp(seen[1], to_last), to_first, to_last])
         net = tf.concat(aligned[-1], -1)
         for level in reversed(range(len(self.fusion))):
             first, second, third = self.fusion[level]

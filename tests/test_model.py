@@ -47,6 +47,43 @@ def test_recursion_gives_every_frame_in_order_and_sources_bit_for_bit(model: Fil
     assert np.array_equal(frames[7], model.interpolate(frames[6], sources[2]))
 
 
+def test_direct_is_the_midpoint_in_the_middle_and_scales_the_flow_elsewhere(model: FilmModel) -> None:
+    sources = [picture(24, 40, seed) for seed in range(3)]
+    frames = list(model.interpolate_sequence(sources, 2, "direct"))
+    assert len(frames) == 9 and all(frames[4 * index] is source for index, source in enumerate(sources))
+    assert np.array_equal(frames[2], model.interpolate(sources[0], sources[1]))
+    assert np.array_equal(frames[5], model.interpolate(sources[1], sources[2], 0.25, "direct"))
+    assert not np.array_equal(frames[5], model.interpolate(sources[1], sources[2], 0.25))
+
+
+def test_direct_finds_one_flow_for_each_gap_and_takes_any_time(model: FilmModel,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    original = FilmPipeline.pair
+    monkeypatch.setattr(FilmPipeline, "pair", lambda *pair: asked.append(pair) or original(*pair))
+    first, last = picture(24, 40, 1), picture(24, 40, 2)
+    assert len(list(model.interpolate_sequence([first, last], 3, "direct"))) == 9
+    assert len(asked) == 1
+    near = [model.interpolate(first, last, time, "direct") for time in (0.3, 0.301)]
+    assert not np.array_equal(*near) and np.abs(near[0] - near[1]).mean() < 0.01
+    assert model.interpolate(first, last, 0.0, "direct") is first
+    assert model.interpolate(first, last, 1.0, "direct") is last
+
+
+def test_a_direct_frame_is_what_tensorflow_makes_of_scaled_flows(small_film: tuple[Path, Film],
+                                                                 model: FilmModel) -> None:
+    first, last = picture(32, 48, 1), picture(32, 48, 2)
+    expected = small_film[1](first[None], last[None], 0.25)["image"].numpy()[0].clip(0, 1)
+    assert np.abs(model.interpolate(first, last, 0.25, "direct") - expected).max() < 1e-4
+
+
+def test_an_unknown_method_is_refused(model: FilmModel) -> None:
+    for run in (lambda: model.interpolate(picture(8, 8), picture(8, 8), 0.5, "fast"),
+                lambda: model.interpolate_sequence([], 1, "fast")):
+        with pytest.raises(FilmError, match="Method is 'fast': choose one of recursive, direct"):
+            run()
+
+
 @pytest.mark.parametrize(("count", "times"), [(0, 3), (1, 3), (4, 0)])
 def test_nothing_to_interpolate_passes_through_without_the_network(model: FilmModel, count: int, times: int) -> None:
     sources = [picture(8, 8, seed) for seed in range(count)]

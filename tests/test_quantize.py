@@ -1,0 +1,128 @@
+"""The int8 version of a model."""
+
+import json
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ov_film import FilmModel, cli, quantize
+from ov_film.errors import FilmError
+from ov_film.frames import Frame, write_png
+from ov_film.library import MANIFEST, read_manifest
+from ov_film.quantize import read_pairs
+from ov_film.video import write_webm
+from tests.conftest import ROOT, picture
+
+LITE = ROOT / "ov_film" / "bundled" / "film_lite"
+
+
+def samples(height: int, width: int) -> list[Frame]:
+    paths = (ROOT / "samples" / f"{name}.png" for name in ("first", "last", "next"))
+    return [cv2.imread(str(path))[100:100 + height, 200:200 + width, ::-1].astype(np.float32) / 255 for path in paths]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """film_lite in a models folder, with its int8 version made by the command."""
+    models = tmp_path_factory.mktemp("models")
+    folder = Path(shutil.copytree(LITE, models / "film_lite", ignore=shutil.ignore_patterns(".cache")))
+    for number, frame in enumerate(samples(192, 320)):
+        write_png(models / "frames" / f"{number}.png", (frame * 255).astype(np.uint8))
+    assert cli.main(["quantize", str(folder), "--frames", str(models / "frames")]) == 0
+    return folder
+
+
+def test_the_int8_version_runs_in_integers_and_is_near_f32(folder: Path) -> None:
+    first, last, _ = samples(192, 320)
+    exact = FilmModel.load(folder, "CPU", "f32").interpolate(first, last)
+    model = FilmModel.load(folder, "CPU", "int8")
+    frame = model.interpolate(first, last)
+    assert not np.array_equal(frame, exact) and -10 * np.log10(np.mean((frame - exact) ** 2)) > 40
+    xml = (folder.parent / "film_lite_int8" / "fusion.xml").read_text()
+    assert "FakeQuantize" in xml and 'element_type="i8"' in xml
+    psnr = read_manifest(folder.parent / "film_lite_int8").int8["psnr"]
+    assert psnr >= quantize.LEAST_PSNR and f"int8 ({psnr:.1f} dB against f32)" in str(model.report())
+
+
+def test_int8_gives_the_same_frame_every_time(folder: Path) -> None:
+    first, last, _ = samples(128, 128)
+    model = FilmModel.load(folder, "CPU", "int8")
+    frame = model.interpolate(first, last)
+    model.interpolate(*samples(64, 192)[:2])
+    assert np.array_equal(model.interpolate(first, last), frame)
+    assert np.array_equal(FilmModel.load(folder, "CPU", "int8").interpolate(first, last), frame)
+
+
+def test_int8_is_offered_by_the_loader_once_made(folder: Path, pack: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = pack.NODE_CLASS_MAPPINGS["FilmOpenVINOLoader"]
+    host = sys.modules[f"{pack.__name__}.nodes.host"]
+    monkeypatch.setattr(host, "models_folders", lambda: [folder.parent])
+    inputs = loader.INPUT_TYPES()["required"]
+    assert "int8" in inputs["precision"][0] and "film_lite_int8" not in inputs["model"][0]
+    assert "int8" in str(loader().load("film_lite", "CPU", "int8")[0].report())
+    monkeypatch.setattr(host, "models_folders", lambda: [])
+    assert "int8" not in loader.INPUT_TYPES()["required"]["precision"][0]
+
+
+def test_without_an_int8_version_it_says_how_to_make_one(small_folder: Path) -> None:
+    with pytest.raises(FilmError, match=r"small has no int8 version: make one \(python -m ov_film quantize "):
+        FilmModel.load(small_folder, "CPU", "int8")
+
+
+def test_an_int8_version_of_other_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    for name in ("film_lite", "film_lite_int8"):
+        shutil.copytree(folder.parent / name, tmp_path / name)
+    manifest = tmp_path / "film_lite_int8" / MANIFEST
+    fields = json.loads(manifest.read_text())
+    fields["int8"]["made_of"] = "0" * 64
+    manifest.write_text(json.dumps(fields))
+    with pytest.raises(FilmError, match="was made of other weights"):
+        FilmModel.load(tmp_path / "film_lite", "CPU", "int8")
+
+
+def test_what_hurts_stays_in_floating_point(small_folder: Path, tmp_path: Path) -> None:
+    pairs = [(picture(64, 64, seed), picture(64, 64, seed + 1)) for seed in (1, 3, 5)]
+    output = tmp_path / "small_int8"
+    try:
+        figures = quantize.quantize(small_folder, pairs, output).int8
+        assert figures["psnr"] >= quantize.LEAST_PSNR
+        assert (figures["pairs_calibrated_on"], figures["pairs_held_back"]) == (2, 1)
+    except FilmError as error:  # random weights may be too wild for any of it
+        assert "comes to 40 dB" in str(error) and not output.exists()
+
+
+def test_too_few_frames_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    pair = (picture(64, 64, 1), picture(64, 64, 2))
+    with pytest.raises(FilmError, match="1 pairs of frames to calibrate on where 2 or more are needed"):
+        quantize.quantize(LITE, [pair], tmp_path / "out")
+    with pytest.raises(FilmError, match=r"frame 4 is 64x32"):
+        quantize.quantize(LITE, [pair, (pair[0], picture(32, 64))], tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_nncf_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(FilmError, match=r"python -m pip install nncf"):
+        quantize.quantize(LITE, [], tmp_path / "out")
+
+
+def test_pairs_are_spread_over_clips_and_folders(tmp_path: Path) -> None:
+    write_webm(tmp_path / "clip.webm", (picture(64, 64, seed) for seed in range(100)), Fraction(25))
+    pairs = read_pairs(tmp_path / "clip.webm")
+    assert 16 < len(pairs) <= 32 and pairs[0][0].shape == (64, 64, 3)
+    for number in range(3):
+        write_png(tmp_path / "images" / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+    read = [[round(float(frame[0, 0, 0]) * 255) for frame in pair] for pair in read_pairs(tmp_path / "images")]
+    assert read == [[0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "text.txt"])
+def test_an_unreadable_clip_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "text.txt").write_text("no clip")
+    with pytest.raises(FilmError, match=rf"{name} can't be read .*give a video or a folder of images"):
+        read_pairs(tmp_path / name)
