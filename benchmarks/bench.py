@@ -47,10 +47,10 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", choices=OURS | PEERS, default=list(OURS | PEERS))
     parser.add_argument("--rounds", type=int, default=3, help="medians are of so many; the largest size has one")
     options = parser.parse_args()
-    results: dict[str, Any] = {"machine": machine(), "jobs": {},
-                               "rates": {kind: convolution_rate(kind) for kind in ("f32", "bf16", "int8")}}
-    if RESULTS.is_file():  # other sizes measured before stay
-        results["jobs"] = json.loads(RESULTS.read_text(encoding="utf-8"))["jobs"]
+    # What was measured before at other sizes stays.
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {"jobs": {}}
+    results["machine"] = machine()
+    results["rates"] = {kind: convolution_rate(kind) for kind in ("f32", "bf16", "int8")}
     with tempfile.TemporaryDirectory() as scratch:
         saved_model = options.saved_model or _random_saved_model(Path(scratch) / "saved_model")
         folder = Path(scratch) / "film"
