@@ -153,4 +153,12 @@ def work(pipe: Connection, name: str, saved_model: Path, folder: Path, job: Job)
         began = time.perf_counter()
         count = run(list(frames), job.times)
         pipe.send((time.perf_counter() - began) / count)
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    pipe.send(_peak())
+
+
+def _peak() -> int:
+    """Return this process's peak memory in bytes. Linux's ru_maxrss would be at least that of the parent process."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

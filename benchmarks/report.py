@@ -57,7 +57,7 @@ def _table(job: dict[str, Any], rates: dict[str, float]) -> str:
             share = f"{rate / rates[_RATES[name]]:.0%}"
         rows.append([f"**{name}**" if name in OURS else name, f"{figures['median']:.2f}",
                      *(f"{found[peer]['median'] / figures['median']:.2f}x" for peer in peers),
-                     f"{figures['peak'] / 1e9:.1f}", share])
+                     f"{figures['peak'] / 1e9:.1f}" if "peak" in figures else "", share])
     return _rows(["", "s a new frame", *(f"against {peer}" for peer in peers), "peak GB", "of the rate"], rows)
 
 
