@@ -78,7 +78,7 @@ def windows(height: int, width: int, size: tuple[int, int], margin: int, multipl
 
 
 def _starts(whole: int, size: int, margin: int, multiple: int) -> list[int]:
-    step = max(multiple, size - 2 * margin)
+    step = max(multiple, (size - 2 * margin) // multiple * multiple)  # so that rounding leaves no gap
     count = 1 + math.ceil((whole - size) / step)
     return [min(whole - size, -(-index * (whole - size) // (count - 1) // multiple) * multiple) if index else 0
             for index in range(count)]
