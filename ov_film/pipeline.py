@@ -191,7 +191,8 @@ class FilmPipeline:
         level = self._configuration.fine_levels
         flows = [pair.flows[f"{direction}_flow_{level}"].data for direction in DIRECTIONS]
         motion = max(float(np.abs(flow).max()) for flow in flows) * (1 << level)
-        most = min(self._models.window) // 4
+        cut = (side for side, whole in zip(self._models.window, self._models.resolution, strict=True) if side < whole)
+        most = min(cut) // 4  # of the sides that are cut into windows
         return int(min(self._configuration.reach // 2 + motion, most)) if np.isfinite(motion) else most
 
 

@@ -95,6 +95,12 @@ def test_margins_grow_with_the_motion(moving: list[np.ndarray]) -> None:
     assert LITE.reach // 2 <= still < moved <= 96
 
 
+def test_a_long_strip_is_cut_along_its_length_only(moving: list[np.ndarray]) -> None:
+    strips = [np.ascontiguousarray(frame[100:164]) for frame in moving[:2]]
+    whole, tiled = (FilmModel.load("film_lite", "CPU", "f32", tile=tile).interpolate(*strips) for tile in ("off", 384))
+    assert psnr(whole, tiled) > 70
+
+
 @pytest.mark.parametrize(("size", "most"), [((1088, 1920), 4e9), ((2176, 3840), 8e9)])
 def test_large_pairs_stay_within_their_memory(size: tuple[int, int], most: float) -> None:
     window = window_for(RELEASED, size, "bf16", "auto")
