@@ -83,10 +83,15 @@ def compare(job: Job, saved_model: Path, folder: Path, contenders: Sequence[str]
     for group in [[name] for name in names] if large else [names]:
         workers = {name: _Worker(name, saved_model, folder, job) for name in group}
         for number in range(2 if large else rounds + 1):
-            for name, worker in workers.items():
+            for name, worker in list(workers.items()):
                 if number == 0 and large and not (OURS | PEERS)[name].whole_runs:
                     continue
-                seconds = worker.run()
+                try:
+                    seconds = worker.run()
+                except EOFError:
+                    print(f"{job.name} {job.width}x{job.height} {name}: crashed", flush=True)
+                    del workers[name], found[name]
+                    continue
                 print(f"{job.name} {job.width}x{job.height} {name}: {seconds:.3f} s a new frame", flush=True)
                 if number:
                     found[name]["seconds"].append(seconds)
