@@ -9,7 +9,8 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from benchmarks.contenders import Job
-from ov_film.library import read_manifest
+from ov_film.configuration import MODELS
+from ov_film.network import level_of
 
 _CHANNELS, _SIDE, _LAYERS = 256, 96, 6
 
@@ -43,20 +44,17 @@ def _fake(net: ov.Node, low: float, high: float, levels: int) -> ov.Node:
 
 def multiply_adds(folder: Path, job: Job) -> dict[str, float]:
     """Return the multiply-adds of a job's convolutions, for each method, where frames are worked on whole."""
-    configuration = read_manifest(folder).configuration
     core, counts = ov.Core(), {}
-    for name in ("fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion"):
+    for name in MODELS:
         model = core.read_model(folder / f"{name}.xml")
-        sizes = {port.any_name: 0 if port.any_name == "frame" else int(port.any_name.rsplit("_", 1)[1])
-                 for port in model.inputs}
-        model.reshape({port.any_name: [1, job.height >> sizes[port.any_name], job.width >> sizes[port.any_name],
-                                       port.partial_shape[3].get_length()] for port in model.inputs})
+        levels = {port: 0 if port.any_name == "frame" else level_of(port.any_name) for port in model.inputs}
+        model.reshape({port.any_name: [1, job.height >> level, job.width >> level, port.partial_shape[3].get_length()]
+                       for port, level in levels.items()})
         counts[name] = sum(float(np.prod(list(node.input_value(1).shape))) * np.prod(list(node.output(0).shape)[2:])
                            for node in model.get_ops() if node.get_type_name() == "Convolution")
     gaps, new = job.frames - 1, (1 << job.times) - 1
     encoder = counts["fine_encoder"] + counts["coarse_encoder"]
     flow = counts["coarse_flow"] + counts["fine_flow"]
     encoded = job.frames + gaps * ((1 << (job.times - 1)) - 1)
-    assert configuration.multiple <= job.height
     return {"recursive": encoded * encoder + gaps * new * (flow + counts["fusion"]),
             "direct": job.frames * encoder + gaps * (flow + new * counts["fusion"])}
