@@ -27,7 +27,7 @@ from .pipeline import FilmPipeline
 LEAST_PSNR = 40.0  # dB against f32, on pairs that were not calibrated on; models go back to floating point until then
 _CROP = 256  # pixels: the side of what is calibrated on
 _CROPS = 16  # about so many in all
-_JUDGED = (384, 640)  # pixels: the most that is looked at of a frame held back, height and width
+_LARGEST = (384, 640)  # pixels: the most that is kept of a frame, height and width, or 4K pairs would fill the memory
 _HELD_BACK = 3  # of so many pairs, one tells how good it became
 _MOST_PAIRS = 32
 _CLIP_FRAMES = 1000  # the start of a clip that is read for pairs
@@ -68,9 +68,9 @@ def quantize(folder: Path, pairs: Sequence[Pair], output: Path) -> Manifest:
     if manifest.int8:
         raise FilmError(f"Model {folder} is an int8 version already: give the model that it was made of.")
     _check(pairs)
-    held_back = [(_centre(first), _centre(last)) for first, last in pairs[_HELD_BACK - 1::_HELD_BACK] or pairs[-1:]]
-    calibration = [pair for index, pair in enumerate(pairs[:-1] if len(pairs) < _HELD_BACK else pairs)
-                   if index % _HELD_BACK != _HELD_BACK - 1]
+    judged = range(_HELD_BACK - 1, len(pairs), _HELD_BACK) or [len(pairs) - 1]
+    held_back = [_cut(pairs[index], index) for index in judged]
+    calibration = [pair for index, pair in enumerate(pairs) if index not in judged]
 
     def read(name: str) -> ov.Model:
         return core().read_model(folder / f"{name}.xml")
@@ -86,11 +86,13 @@ def quantize(folder: Path, pairs: Sequence[Pair], output: Path) -> Manifest:
         return _psnr(exact, _midpoints(models, manifest, precision, held_back))
 
     chosen = list(MODELS)
-    alone = {name: psnr([name]) for name in chosen}
     reached = psnr(chosen)
-    while reached < LEAST_PSNR and chosen:
-        chosen.remove(min(chosen, key=alone.__getitem__))
-        reached = psnr(chosen)
+    if reached < LEAST_PSNR:
+        for worst in sorted(MODELS, key=lambda name: psnr([name])):
+            chosen.remove(worst)
+            reached = psnr(chosen)
+            if reached >= LEAST_PSNR:
+                break
     if not chosen:
         raise FilmError(f"No part of {folder.name} comes to {LEAST_PSNR:g} dB in int8 on these frames: use other "
                         "frames, or precision auto.")
@@ -104,6 +106,8 @@ def quantize(folder: Path, pairs: Sequence[Pair], output: Path) -> Manifest:
 
 def read_pairs(path: Path) -> list[Pair]:
     """Read pairs of neighbouring frames, at most 32, spread over a folder of images or the start of a clip.
+
+    Of large frames a part is kept, from another place for each pair.
 
     Raises:
         FilmError: there is no such file or folder, or something in it can't be read.
@@ -133,7 +137,7 @@ def _spread(pairs: Iterable[Pair]) -> list[Pair]:
     step = 1
     for index, pair in enumerate(pairs):
         if index % step == 0:
-            kept.append(pair)
+            kept.append(_cut(pair, index))
         if len(kept) > _MOST_PAIRS:
             kept, step = kept[::2], 2 * step
     return kept
@@ -159,10 +163,14 @@ def _check(pairs: Sequence[Pair]) -> None:
                         "judge by: give a clip or a folder of three or more images.")
 
 
-def _centre(frame: Frame) -> Frame:
-    height, width = (min(side, most) for side, most in zip(frame.shape[:2], _JUDGED, strict=True))
-    top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
-    return frame[top:top + height, left:left + width]
+def _cut(pair: Pair, index: int) -> Pair:
+    """Return at most so much of a pair as is looked at, from a place that differs from pair to pair."""
+    first, last = pair
+    check_same_size(first, last, "The first frame of a pair", "the last")
+    height, width = (min(side, most) for side, most in zip(first.shape[:2], _LARGEST, strict=True))
+    down, right = np.random.default_rng(index).random(2)
+    top, left = round(down * (first.shape[0] - height)), round(right * (first.shape[1] - width))
+    return (first[top:top + height, left:left + width].copy(), last[top:top + height, left:left + width].copy())
 
 
 def _inputs_seen(read: ReadModel, manifest: Manifest, pairs: Sequence[Pair]) -> dict[str, list[Inputs]]:
