@@ -89,7 +89,7 @@ def check_memory(needed: int, what: str) -> None:
 
 
 def _free_in_group() -> float:
-    """Return the bytes left to this process's control group, as containers limit it; psutil knows the machine's only."""
+    """Return the bytes left to the control group, as containers limit it; psutil knows the machine's memory only."""
     try:
         limit, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         cached = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())["inactive_file"]
