@@ -14,9 +14,10 @@ import pytest
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ov_film import video
+from ov_film import encoding
+from ov_film.encoding import Codec
 from ov_film.errors import FilmError
-from ov_film.video import Codec, write_webm
+from ov_film.video import write_webm
 
 RATE = Fraction(24)
 CODECS: tuple[Codec, ...] = ("vp9", "av1")
@@ -211,7 +212,8 @@ def test_a_lower_crf_gives_a_larger_file_down_to_zero(tmp_path: Path, codec: Cod
     ({"frame_rate": Fraction(-24)}, r"rate is -24 .*1/100 to 1000"),
     ({"frame_rate": Fraction(1001)}, r"rate is 1001 .*1/100 to 1000"),
     ({"frame_rate": Fraction(480), "codec": "av1"}, r"rate is 480 .*av1.*1/100 to 240"),
-    ({"codec": "h264"}, r"'h264'.*vp9, av1"),
+    ({"codec": "mpeg2"}, r"'mpeg2'.*vp9, av1"),
+    ({"codec": "h264"}, r"h264.*vp9, av1"),
     ({"frames": []}, r"video\.webm.*no frames"),
 ])
 def test_a_wrong_argument_is_named_with_what_would_be_right(
@@ -226,7 +228,7 @@ def test_a_missing_encoder_is_named_before_any_frame_is_made(tmp_path: Path, mon
     def lacking(name: str, mode: str) -> None:
         raise av.codec.codec.UnknownCodecError(name)
 
-    monkeypatch.setattr(video.av, "Codec", lacking)
+    monkeypatch.setattr(encoding.av, "Codec", lacking)
     frames = noise(1)
     with pytest.raises(FilmError, match=r"av1.*libsvtav1.*PyAV.*--upgrade av"):
         write_webm(tmp_path / "video.webm", frames, RATE, codec="av1")
