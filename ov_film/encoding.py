@@ -53,11 +53,15 @@ _ENCODERS: dict[Codec, _Encoder] = {
                     crf=20, best_crf=0, smallest_crf=63, least_side=64, most_rate=240),
     # At CRF 0 x264 leaves the profiles that players know.
     "h264": _Encoder("libx264", 8, {"crf": "{crf}", "preset": "{preset}"}, preset="medium",
-                     crf=16, best_crf=1, smallest_crf=51, least_side=2, most_rate=1000),
+                     crf=16, best_crf=1, smallest_crf=51, least_side=1, most_rate=1000),
+    # In frames narrower than 50 pixels x265 4.2 writes beyond its memory.
     "h265": _Encoder("libx265", 8, {"crf": "{crf}", "preset": "{preset}", "x265-params": "log-level=error"},
-                     preset="medium", crf=18, best_crf=0, smallest_crf=51, least_side=32, most_rate=1000),
+                     preset="medium", crf=18, best_crf=0, smallest_crf=51, least_side=64, most_rate=1000),
 }
 _LEAST_RATE = Fraction(1, 100)
+
+# Containers that take the sample aspect ratio from where PyAV has no access; H.264 and H.265 carry it themselves.
+_MATROSKA = ("webm", "matroska")
 
 # FFmpeg holds a rate as two 32-bit numbers: 1000 times this fits.
 _MOST_DENOMINATOR = 2_000_000
@@ -168,7 +172,11 @@ class Encoding:
 
 
 class Encoder:
-    """Encodes frames into a new video stream of a container, at constant quality."""
+    """Encodes frames into a new video stream of a container, at constant quality.
+
+    Attributes:
+        stream: PyAV's, for what else it may hold (rotation, language, ...).
+    """
 
     def __init__(
         self,
@@ -179,7 +187,7 @@ class Encoder:
         encoding: Encoding,
         *,
         time_base: Fraction | None = None,
-        sample_aspect_ratio: Fraction | None = None,
+        sample_aspect_ratio: Fraction = Fraction(1),
     ) -> None:
         """Add the stream to the container and open its encoder.
 
@@ -191,10 +199,12 @@ class Encoder:
             frame_rate: in frames a second; where times vary, their mean.
             encoding: how.
             time_base: seconds in which the times of frames count; None is one frame.
-            sample_aspect_ratio: width of a pixel by its height, where it isn't 1.
+            sample_aspect_ratio: width of a pixel by its height. PyAV can't write one beside 1 with vp9 or av1 into
+                WebM and Matroska.
 
         Raises:
-            FilmError: the frames are too small or too large for the encoder, or their rate is out of range.
+            FilmError: the frames are too small or too large for the encoder, or their rate is out of range, or the
+                sample aspect ratio can't be written.
         """
         self._container, self._height, self._width, self._encoding = container, height, width, encoding
         self._count = 0
@@ -203,9 +213,12 @@ class Encoder:
         if min(even_height, even_width) < encoder.least_side:
             raise FilmError(f"Frames of {width}x{height} are too small for {encoder.name}: give frames of at least "
                             f"{encoder.least_side}x{encoder.least_side}, or choose codec vp9.")
-        self._stream: VideoStream = container.add_stream(
+        if sample_aspect_ratio != 1 and encoding.codec in ("vp9", "av1") and container.format.name in _MATROSKA:
+            raise FilmError(f"Pixels of aspect {sample_aspect_ratio} can't be written with codec {encoding.codec} into "
+                            f"{container.format.name}: choose codec h264 or h265, or the suffix .mp4.")
+        self.stream: VideoStream = container.add_stream(
             encoder.name, rate=encoding.exact_rate(frame_rate), options=encoding.options)
-        context = self._stream.codec_context
+        context = self.stream.codec_context
         context.width, context.height, context.pix_fmt = even_width, even_height, encoding.pixel_format
         context.bit_rate = 0  # constant quality; PyAV 14 sets a bit rate that would limit it
         colour = encoding.colour
@@ -215,9 +228,8 @@ class Encoder:
         if encoding.codec == "h265" and container.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # Apple's players know no other
         if time_base:
-            context.time_base = self._stream.time_base = time_base
-        if sample_aspect_ratio:
-            context.sample_aspect_ratio = self._stream.sample_aspect_ratio = sample_aspect_ratio
+            context.time_base = self.stream.time_base = time_base
+        context.sample_aspect_ratio = sample_aspect_ratio
         try:
             context.open()
         except av.FFmpegError as error:
@@ -241,7 +253,7 @@ class Encoder:
                             "to the other's size.")
         picture = self._picture(frame)
         picture.pts = pts
-        self._container.mux(self._stream.encode(picture))
+        self._container.mux(self.stream.encode(picture))
 
     def finish(self) -> None:
         """Write what the encoder still holds; no frame can follow.
@@ -249,14 +261,14 @@ class Encoder:
         Raises:
             OSError: the file can't be written.
         """
-        self._container.mux(self._stream.encode(None))
+        self._container.mux(self.stream.encode(None))
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         bits = self._encoding.sample_bits
         planes = [*to_ycbcr(frame[..., :3], self._encoding.colour, bits)]
         if self._encoding.alpha:
             planes.append(to_levels(padded(frame[..., 3:], 2)[..., 0], bits))
-        context = self._stream.codec_context
+        context = self.stream.codec_context
         picture = av.VideoFrame(context.width, context.height, self._encoding.pixel_format)
         for plane, levels in zip(picture.planes, planes, strict=True):
             samples = np.frombuffer(memoryview(plane), levels.dtype).reshape(plane.height, -1)
