@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FilmError
-from .frames import Frame, halved, padded
+from .frames import Frame, halved
 
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -29,6 +29,9 @@ class Colour(NamedTuple):
 
 BT709 = Colour()
 
+# The number of RGB as it is.
+IDENTITY = 0
+
 
 def check_colour(colour: Colour) -> None:
     """Raise FilmError where RGB can't be converted by the colour's matrix."""
@@ -37,17 +40,16 @@ def check_colour(colour: Colour) -> None:
                         "ITU-T H.273; 1 is BT.709, 6 is BT.601, 9 is BT.2020).")
 
 
-def to_ycbcr(frame: Frame, colour: Colour, bits: int) -> tuple[Plane, Plane, Plane]:
-    """Return a frame's Y' (H,W), Cb and Cr (H/2,W/2) in so many bits, uint8 for 8 and uint16 for more, rounded.
+def to_ycbcr(rgb: Frame, colour: Colour, bits: int) -> tuple[Plane, Plane, Plane]:
+    """Return Y' (H,W), Cb and Cr (H/2,W/2) in so many bits, uint8 for 8 and uint16 for more, rounded.
 
-    Values are clipped to [0,1]. Where H or W is odd, the last row or column is taken twice. The chroma of 2x2 pixels
-    is their mean, so it lies in their middle, where FFmpeg's scaler and browsers look for it.
+    The frame's sides are even, its values in [0,1]. The chroma of 2x2 pixels is their mean, so it lies in their middle,
+    where FFmpeg's scaler and browsers look for it.
     """
     red, blue = _WEIGHTS[colour.matrix]
     luma = np.array([red, 1 - red - blue, blue])
     most, unit = 2 ** bits - 1, 2 ** (bits - 8)
     black, luma_span, chroma_span = (0, most, most) if colour.full_range else (16 * unit, 219 * unit, 224 * unit)
-    rgb = padded(frame, 2)
     quarter = halved(rgb)
     y = rgb @ np.float32(luma * luma_span) + np.float32(black)
     cb, cr = (quarter @ np.float32((np.eye(3)[channel] - luma) / (2 - 2 * luma[channel]) * chroma_span)
@@ -56,8 +58,8 @@ def to_ycbcr(frame: Frame, colour: Colour, bits: int) -> tuple[Plane, Plane, Pla
 
 
 def to_levels(values: NDArray[np.float32], bits: int) -> Plane:
-    """Return values from 0 to 1 in so many bits, full range, rounded."""
-    return _rounded(values * (2 ** bits - 1), bits)
+    """Return values in [0,1] in so many bits, full range, rounded."""
+    return _rounded(values * np.float32(2 ** bits - 1), bits)
 
 
 def _rounded(levels: NDArray[np.float32], bits: int) -> Plane:

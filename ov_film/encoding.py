@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from .colour import BT709, Colour, check_colour, to_levels, to_ycbcr
+from .colour import BT709, IDENTITY, Colour, Plane, check_colour, to_levels, to_ycbcr
 from .errors import FilmError
 from .frames import Frame, check_frame, padded, size_text
 
@@ -62,6 +62,9 @@ _LEAST_RATE = Fraction(1, 100)
 
 # Containers that take the sample aspect ratio from where PyAV has no access; H.264 and H.265 carry it themselves.
 _MATROSKA = ("webm", "matroska")
+
+# A frame is converted in strips of so many rows, which stay in the processor's cache.
+_ROWS = 64
 
 # FFmpeg holds a rate as two 32-bit numbers: 1000 times this fits.
 _MOST_DENOMINATOR = 2_000_000
@@ -116,9 +119,10 @@ class Encoding:
         bits: 8 or 10; None is 8 (av1: 10).
         alpha: whether frames have a fourth channel (vp9 alone).
         colour: what the stream is tagged with; the conversion follows its matrix and range.
+        lossless: whether the 8 bits of RGB come back exactly, without a matrix, at any CRF (vp9 alone, without alpha).
 
     Raises:
-        FilmError: a value is out of range, or PyAV lacks the encoder.
+        FilmError: a value is out of range or doesn't go with another, or PyAV lacks the encoder.
     """
 
     codec: Codec = "vp9"
@@ -127,12 +131,16 @@ class Encoding:
     bits: int | None = None
     alpha: bool = False
     colour: Colour = BT709
+    lossless: bool = False
 
     def __post_init__(self) -> None:  # noqa: D105
         encoder = _find_encoder(self.codec)
         if self.crf is not None and not encoder.best_crf <= self.crf <= encoder.smallest_crf:
             raise FilmError(f"CRF is {self.crf} with codec {self.codec}: choose one from {encoder.best_crf} (best) to "
                             f"{encoder.smallest_crf} (smallest file).")
+        if self.lossless and (self.codec != "vp9" or self.alpha):
+            raise FilmError(f"Lossless is not to be had with codec {self.codec}{' and alpha' * self.alpha}: choose vp9 "
+                            "without alpha, or a low CRF.")
         formats = av.Codec(encoder.name, "w").video_formats or ()
         if self.pixel_format not in [known.name for known in formats]:
             raise FilmError(f"Codec {self.codec} can't do {self.sample_bits} bits{' with alpha' * self.alpha} in PyAV "
@@ -146,8 +154,25 @@ class Encoding:
         return self.bits or _ENCODERS[self.codec].bits
 
     @property
+    def sample_type(self) -> type[np.uint8] | type[np.uint16]:
+        """The type of a sample."""
+        return np.uint8 if self.sample_bits == 8 else np.uint16
+
+    @property
+    def multiple(self) -> int:
+        """What a video's sides are multiples of: 2 where there is one colour for 2x2 pixels."""
+        return 1 if self.lossless else 2
+
+    @property
+    def tags(self) -> Colour:
+        """What the stream is tagged with."""
+        return self.colour._replace(matrix=IDENTITY, full_range=True) if self.lossless else self.colour
+
+    @property
     def pixel_format(self) -> str:
         """FFmpeg's name of how the encoder takes frames."""
+        if self.lossless:
+            return "gbrp"
         return f"yuv{'a' * self.alpha}420p{'' if self.sample_bits == 8 else f'{self.sample_bits}le'}"
 
     @property
@@ -155,8 +180,9 @@ class Encoding:
         """FFmpeg's options of the encoder."""
         encoder = _ENCODERS[self.codec]
         crf = encoder.crf if self.crf is None else self.crf
-        return {name: text.format(crf=crf, preset=self.preset or encoder.preset)
-                for name, text in encoder.options.items()}
+        options = {name: text.format(crf=crf, preset=self.preset or encoder.preset)
+                   for name, text in encoder.options.items()}
+        return options | {"lossless": "1"} if self.lossless else options
 
     def exact_rate(self, frame_rate: Fraction) -> Fraction:
         """Return the frame rate as the encoder keeps it: as it is up to a denominator of 2,000,000.
@@ -194,7 +220,7 @@ class Encoder:
         Args:
             container: nothing has been written to it yet.
             height: of the frames; where it is odd, the last row is there twice in the video, because 4:2:0 has one
-                colour for 2x2 pixels.
+                colour for 2x2 pixels (lossless: once).
             width: as height.
             frame_rate: in frames a second; where times vary, their mean.
             encoding: how.
@@ -209,8 +235,7 @@ class Encoder:
         self._container, self._height, self._width, self._encoding = container, height, width, encoding
         self._count = 0
         encoder = _ENCODERS[encoding.codec]
-        even_height, even_width = height + height % 2, width + width % 2
-        if min(even_height, even_width) < encoder.least_side:
+        if min(height + height % 2, width + width % 2) < encoder.least_side:
             raise FilmError(f"Frames of {width}x{height} are too small for {encoder.name}: give frames of at least "
                             f"{encoder.least_side}x{encoder.least_side}, or choose codec vp9.")
         if sample_aspect_ratio != 1 and encoding.codec in ("vp9", "av1") and container.format.name in _MATROSKA:
@@ -219,9 +244,10 @@ class Encoder:
         self.stream: VideoStream = container.add_stream(
             encoder.name, rate=encoding.exact_rate(frame_rate), options=encoding.options)
         context = self.stream.codec_context
-        context.width, context.height, context.pix_fmt = even_width, even_height, encoding.pixel_format
+        context.width, context.height = (side + -side % encoding.multiple for side in (width, height))
+        context.pix_fmt = encoding.pixel_format
         context.bit_rate = 0  # constant quality; PyAV 14 sets a bit rate that would limit it
-        colour = encoding.colour
+        colour = encoding.tags
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
         context.colorspace = colour.matrix
         context.color_range = 2 if colour.full_range else 1
@@ -264,16 +290,25 @@ class Encoder:
         self._container.mux(self.stream.encode(None))
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
-        bits = self._encoding.sample_bits
-        planes = [*to_ycbcr(frame[..., :3], self._encoding.colour, bits)]
-        if self._encoding.alpha:
-            planes.append(to_levels(padded(frame[..., 3:], 2)[..., 0], bits))
-        context = self.stream.codec_context
-        picture = av.VideoFrame(context.width, context.height, self._encoding.pixel_format)
-        for plane, levels in zip(picture.planes, planes, strict=True):
-            samples = np.frombuffer(memoryview(plane), levels.dtype).reshape(plane.height, -1)
-            samples[:, :levels.shape[1]] = levels  # its lines may be padded
+        encoding, context = self._encoding, self.stream.codec_context
+        picture = av.VideoFrame(context.width, context.height, encoding.pixel_format)
+        planes = [np.frombuffer(memoryview(plane), encoding.sample_type).reshape(plane.height, -1)
+                  for plane in picture.planes]  # lines may be padded
+        for top in range(0, context.height, _ROWS):
+            rows = padded(frame[top:top + _ROWS], encoding.multiple)
+            for plane, levels in zip(planes, self._levels(rows), strict=True):
+                start = top * len(plane) // context.height
+                plane[start:start + levels.shape[0], :levels.shape[1]] = levels
         return picture
+
+    def _levels(self, rows: Frame) -> list[Plane]:
+        """Return some rows as they go into the picture's planes."""
+        encoding, bits = self._encoding, self._encoding.sample_bits
+        if encoding.lossless:
+            levels = to_levels(rows, bits)
+            return [levels[..., channel] for channel in (1, 2, 0)]
+        alpha = [to_levels(rows[..., 3], bits)] if encoding.alpha else []
+        return [*to_ycbcr(rows[..., :3], encoding.colour, bits), *alpha]
 
 
 def _find_encoder(codec: Codec) -> _Encoder:
