@@ -22,6 +22,8 @@ except ImportError as error:
 
 Codec = Literal["vp9", "av1", "h264", "h265"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
+Quality = Literal["visually lossless", "high", "medium", "small"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
 
 
 class _Encoder(NamedTuple):
@@ -31,8 +33,8 @@ class _Encoder(NamedTuple):
     options: dict[str, str]
     """FFmpeg's options of this encoder; {crf} and {preset} stand for the values."""
     preset: str
-    crf: int
-    """The CRF where none is asked for."""
+    crfs: tuple[int, int, int, int]
+    """The CRF of each quality; with all codecs a quality comes to about the same PSNR."""
     best_crf: int
     smallest_crf: int
     least_side: int
@@ -46,17 +48,18 @@ _ENCODERS: dict[Codec, _Encoder] = {
     # are libvpx's own choice, as many as there are processors and as the width allows.
     "vp9": _Encoder("libvpx-vp9", 8,
                     {"crf": "{crf}", "deadline": "good", "cpu-used": "{preset}", "row-mt": "1"}, preset="2",
-                    crf=20, best_crf=0, smallest_crf=63, least_side=1, most_rate=1000),
+                    crfs=(12, 20, 30, 40), best_crf=0, smallest_crf=63, least_side=1, most_rate=1000),
     # FFmpeg's own option crf takes 0 for "not set", which is 35. Below 64 pixels SVT-AV1 may hang or end the process
     # (3.x at 16x16, 4.1 at 640x16), with no error to catch.
     "av1": _Encoder("libsvtav1", 10, {"svtav1-params": "crf={crf}", "preset": "{preset}"}, preset="6",
-                    crf=20, best_crf=0, smallest_crf=63, least_side=64, most_rate=240),
+                    crfs=(12, 20, 28, 40), best_crf=0, smallest_crf=63, least_side=64, most_rate=240),
     # At CRF 0 x264 leaves the profiles that players know.
     "h264": _Encoder("libx264", 8, {"crf": "{crf}", "preset": "{preset}"}, preset="medium",
-                     crf=16, best_crf=1, smallest_crf=51, least_side=1, most_rate=1000),
+                     crfs=(12, 16, 20, 24), best_crf=1, smallest_crf=51, least_side=1, most_rate=1000),
     # In frames narrower than 50 pixels x265 4.2 writes beyond its memory.
-    "h265": _Encoder("libx265", 8, {"crf": "{crf}", "preset": "{preset}", "x265-params": "log-level=error"},
-                     preset="medium", crf=18, best_crf=0, smallest_crf=51, least_side=64, most_rate=1000),
+    "h265": _Encoder("libx265", 8,
+                     {"crf": "{crf}", "preset": "{preset}", "x265-params": "log-level=error"}, preset="medium",
+                     crfs=(13, 18, 22, 26), best_crf=0, smallest_crf=51, least_side=64, most_rate=1000),
 }
 _LEAST_RATE = Fraction(1, 100)
 
@@ -76,6 +79,17 @@ _CONTAINERS: dict[str, tuple[str, tuple[Codec, ...]]] = {
     ".mp4": ("mp4", CODECS),
     ".mov": ("mov", ("h264", "h265")),
 }
+
+
+def crf_of(quality: Quality, codec: Codec) -> int:
+    """Return the CRF that gives a quality with a codec.
+
+    Raises:
+        FilmError: there is no such quality or codec.
+    """
+    if quality not in QUALITIES:
+        raise FilmError(f"Quality is {quality!r}: choose one of {', '.join(QUALITIES)}.")
+    return _encoder_of(codec).crfs[QUALITIES.index(quality)]
 
 
 def check_container(path: Path, codec: Codec) -> None:
@@ -113,7 +127,7 @@ class Encoding:
 
     Attributes:
         codec: vp9, av1, h264 or h265.
-        crf: from 0 (best; h264: 1) to 63 (smallest; h264, h265: 51); None is 20 (vp9, av1), 16 (h264) or 18 (h265).
+        crf: from 0 (best; h264: 1) to 63 (smallest; h264, h265: 51); None is that of high quality.
         preset: speed, by the encoder's own names: x264's and x265's "medium", SVT-AV1's "6", libvpx's cpu-used "2",
             which None stands for.
         bits: 8 or 10; None is 8 (av1: 10).
@@ -134,18 +148,18 @@ class Encoding:
     lossless: bool = False
 
     def __post_init__(self) -> None:  # noqa: D105
-        encoder = _find_encoder(self.codec)
+        encoder = _encoder_of(self.codec)
         if self.crf is not None and not encoder.best_crf <= self.crf <= encoder.smallest_crf:
             raise FilmError(f"CRF is {self.crf} with codec {self.codec}: choose one from {encoder.best_crf} (best) to "
                             f"{encoder.smallest_crf} (smallest file).")
+        if self.alpha and self.codec != "vp9":
+            raise FilmError(f"Codec {self.codec} has no alpha: choose codec vp9, or leave the alpha out.")
         if self.lossless and (self.codec != "vp9" or self.alpha):
-            raise FilmError(f"Lossless is not to be had with codec {self.codec}{' and alpha' * self.alpha}: choose vp9 "
-                            "without alpha, or a low CRF.")
-        formats = av.Codec(encoder.name, "w").video_formats or ()
-        if self.pixel_format not in [known.name for known in formats]:
-            raise FilmError(f"Codec {self.codec} can't do {self.sample_bits} bits{' with alpha' * self.alpha} in PyAV "
-                            f"{av.__version__} ({encoder.name}): choose {encoder.bits} bits"
-                            f"{', no alpha' * self.alpha} or another codec.")
+            culprit = "alpha" if self.alpha else f"codec {self.codec}"
+            raise FilmError(f"Lossless is not to be had with {culprit}: choose codec vp9 without alpha, or a low CRF.")
+        if self.pixel_format not in _pixel_formats(self.codec):
+            raise FilmError(f"Codec {self.codec} with {self.sample_bits} bits is more than {encoder.name} of PyAV "
+                            f"{av.__version__} can do: choose {encoder.bits} bits or another codec.")
         check_colour(self.colour)
 
     @property
@@ -179,10 +193,10 @@ class Encoding:
     def options(self) -> dict[str, str]:
         """FFmpeg's options of the encoder."""
         encoder = _ENCODERS[self.codec]
-        crf = encoder.crf if self.crf is None else self.crf
+        crf = crf_of("high", self.codec) if self.crf is None else self.crf
         options = {name: text.format(crf=crf, preset=self.preset or encoder.preset)
                    for name, text in encoder.options.items()}
-        return options | {"lossless": "1"} if self.lossless else options
+        return options | {"lossless": "1", "crf": "0"} if self.lossless else options
 
     def exact_rate(self, frame_rate: Fraction) -> Fraction:
         """Return the frame rate as the encoder keeps it: as it is up to a denominator of 2,000,000.
@@ -311,14 +325,18 @@ class Encoder:
         return [*to_ycbcr(rows[..., :3], encoding.colour, bits), *alpha]
 
 
-def _find_encoder(codec: Codec) -> _Encoder:
+def _encoder_of(codec: Codec) -> _Encoder:
     if codec not in _ENCODERS:
         raise FilmError(f"Codec is {codec!r}: choose one of {', '.join(_ENCODERS)}.")
-    encoder = _ENCODERS[codec]
-    try:
-        av.Codec(encoder.name, "w")
-    except ValueError as error:
-        raise FilmError(f"Codec {codec} needs the encoder {encoder.name}, which PyAV {av.__version__} lacks: update it "
-                        "(python -m pip install --upgrade av) or choose another codec.") from error
-    return encoder
+    return _ENCODERS[codec]
 
+
+def _pixel_formats(codec: Codec) -> list[str]:
+    """Return the pixel formats that PyAV's encoder takes."""
+    name = _ENCODERS[codec].name
+    try:
+        encoder = av.Codec(name, "w")
+    except ValueError as error:
+        raise FilmError(f"Codec {codec} needs the encoder {name}, which PyAV {av.__version__} lacks: update it "
+                        "(python -m pip install --upgrade av) or choose another codec.") from error
+    return [known.name for known in encoder.video_formats or ()]
