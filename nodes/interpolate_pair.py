@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 
-from ..ov_film.errors import FilmError
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
 from . import host
-from .images import check_alike, frames_of, joined, planes
+from .images import checked_pairs, joined, planes
 
 
 class InterpolatePair:
@@ -40,19 +39,15 @@ class InterpolatePair:
 
     def interpolate(self, model: FilmModel, first: torch.Tensor, last: torch.Tensor,
                     time: float, method: Method = "recursive") -> tuple[torch.Tensor]:
-        firsts, lasts = frames_of(first, "The first image"), frames_of(last, "The last image")
-        check_alike(firsts, lasts, "The first image", "the last image")
-        if len(firsts) != len(lasts) and 1 not in (len(firsts), len(lasts)):
-            raise FilmError(f"The first batch has {len(firsts)} images and the last has {len(lasts)}: give as many of "
-                            "both, or one image for all.")
-        count, shape = max(len(firsts), len(lasts)), firsts.shape[1:]
+        firsts, lasts = checked_pairs(first, last)
+        count, shape = len(firsts), firsts.shape[1:]
         check_memory(model.memory_needed(*shape[:2], times=2) + count * firsts[0].nbytes,
                      f"Interpolating {count} pairs of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
         show = host.progress(count)
         try:
             for index in range(count):
-                pair = (planes(frames[index if len(frames) > 1 else 0]) for frames in (firsts, lasts))
+                pair = planes(firsts[index]), planes(lasts[index])
                 frame = joined([model.interpolate(a, b, time, method) for a, b in zip(*pair, strict=True)], shape[2])
                 result[index] = torch.from_numpy(frame)
                 show(index + 1, frame)

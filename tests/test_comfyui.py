@@ -32,8 +32,9 @@ if FOUND is None:
     pytest.skip("no ComfyUI in $COMFYUI_DIR or, at home, in comfy/ComfyUI", allow_module_level=True)
 COMFYUI: Path = FOUND
 
-IDS = ("FilmOpenVINOLoader", "FilmOpenVINOInterpolatePair", "FilmOpenVINORecursiveInterpolate", "FilmOpenVINOSaveWebM")
-LOADER, PAIR, RECURSIVE, SAVE = IDS
+IDS = ("FilmOpenVINOLoader", "FilmOpenVINOInterpolatePair", "FilmOpenVINORecursiveInterpolate", "FilmOpenVINOSaveWebM",
+       "FilmOpenVINOInspect")
+LOADER, PAIR, RECURSIVE, SAVE, INSPECT = IDS
 SAMPLES = ("first", "last", "next")
 EXAMPLES = {"two_photos": ("first", "last"), "batch": SAMPLES}
 SIZE, ODD_SIZE, LARGE_SIZE = (160, 90), (101, 67), (320, 180)
@@ -250,6 +251,19 @@ def test_odd_sizes_go_through(server: ComfyUI, prompt: Prompt) -> None:
     assert midpoint.shape == (67, 101, 3)
     assert [frame.shape for frame in clip] == [(68, 102, 3)] * 3
     assert psnr(clip[1][:67, :101], midpoint) > 30
+
+
+def test_inspect_shows_why_a_frame_is_as_it_is(server: ComfyUI, prompt: Prompt) -> None:
+    inputs = prompt[id_of(prompt, RECURSIVE)]["inputs"]
+    inspected = {key: node for key, node in prompt.items() if node["class_type"] in (LOADER, "LoadImage")} | {
+        "inspect": {"class_type": INSPECT, "inputs": {
+            "model": inputs["model"], "first": inputs["images"], "last": inputs["last"]}},
+        "sheet": {"class_type": "SaveImage", "inputs": {"images": ["inspect", 0], "filename_prefix": "sheet"}},
+        "compared": {"class_type": "SaveImage", "inputs": {"images": ["inspect", 1], "filename_prefix": "compared"}}}
+    run = server.run(inspected)
+    assert run.error is None and run.progress["inspect"] == [(1, 1)]
+    sheet, compared = (picture(file) for file in sorted(run.files, reverse=True))
+    assert sheet.shape[1] == compared.shape[1] > 900 and sheet.shape[0] > compared.shape[0] > 300
 
 
 def test_without_metadata_the_file_holds_no_workflow(tmp_path: Path) -> None:
