@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..ov_film.devices import INT8, PRECISIONS, find_devices
+from ..ov_film.doctor import page
+from ..ov_film.environment import find_facts
 from ..ov_film.errors import FilmError
 from ..ov_film.library import FULL_MODEL, INT8_SUFFIX, MANIFEST, default_model, find_models, installed_model, int8_model
 from ..ov_film.model import FilmModel
@@ -23,9 +25,11 @@ class Loader:
     CATEGORY = "FILM OpenVINO"
     DESCRIPTION = ("Loads a FILM network for the interpolation nodes and keeps it loaded between runs. film is "
                    "Google's full network; film_lite comes with the pack: smaller, many times faster, less exact.")
-    RETURN_TYPES = ("FILM_OPENVINO_MODEL",)
-    RETURN_NAMES = ("model",)
-    OUTPUT_TOOLTIPS = ("Connect it to Interpolate Pair or Recursive Interpolate.",)
+    RETURN_TYPES = ("FILM_OPENVINO_MODEL", "STRING")
+    RETURN_NAMES = ("model", "report")
+    OUTPUT_TOOLTIPS = ("Connect it to Interpolate Pair, Recursive Interpolate or Inspect Pair.",
+                       "What runs, what is installed, why a device is missing and what to do next. Connect it to "
+                       "Preview Any to read it.")
     FUNCTION = "load"
 
     @classmethod
@@ -65,11 +69,11 @@ class Loader:
     def IS_CHANGED(cls, model: str, device: str, precision: str, tile: str = "auto") -> str:
         return _stamp(installed_model(model, host.models_folders()), precision)
 
-    def load(self, model: str, device: str, precision: str, tile: str = "auto") -> tuple[FilmModel]:
+    def load(self, model: str, device: str, precision: str, tile: str = "auto") -> tuple[FilmModel, str]:
         folder = installed_model(model, host.models_folders())
         loaded = _loaded(folder, device, precision, tile, _stamp(folder, precision))
         logging.info("FILM OpenVINO: %s.", loaded.report())
-        return (loaded,)
+        return loaded, f"{loaded.report()}\n\n{page(find_facts(), host.models_folders())}"
 
 
 @functools.cache

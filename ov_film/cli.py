@@ -1,4 +1,4 @@
-"""The command line: interpolate, inspect, convert, quantize, devices, models."""
+"""The command line: interpolate, inspect, convert, quantize, doctor, devices, models."""
 
 import argparse
 import sys
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--frames", type=Path, default=_SAMPLES, metavar="CLIP_OR_FOLDER",
                           help="a video or a folder of images like those to interpolate (default: the pack's samples)")
 
+    command("doctor", _doctor, "Say what is installed, what runs how fast, what is wrong and what to do next.")
     command("devices", _devices, "List the devices that OpenVINO sees, and their native precisions.")
     command("models", _models, "List the installed models and where they are.")
     return parser
@@ -226,6 +227,21 @@ def _tile(text: str) -> "Tile":
 
     tile: Tile | str = int(text) if text.isdecimal() else text
     return check_tile(tile)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from .doctor import page, speed_test
+    from .environment import find_facts
+    from .library import default_model, find_models
+
+    facts = find_facts()
+    try:
+        from .model import FilmModel
+
+        speed = speed_test(FilmModel.load(default_model(find_models())))
+    except (FilmError, ImportError) as error:
+        speed = [f"not measured: {error}"]
+    print(page(facts, speed=speed))
 
 
 def _devices(options: argparse.Namespace) -> None:

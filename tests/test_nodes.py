@@ -72,6 +72,14 @@ def test_the_loader_keeps_a_model(nodes: dict[str, Any], film: Any) -> None:
     assert nodes["Loader"].load("film_lite", "CPU", "f32")[0] is film
 
 
+def test_the_loader_reports_what_runs_and_what_is_there(nodes: dict[str, Any]) -> None:
+    report = nodes["Loader"].load("film_lite", "CPU", "f32")[1]
+    assert report.startswith("film_lite on CPU (")
+    for heading in ("Packages", "Devices", "Models", "Troubles", "Next"):
+        assert f"\n{heading}\n" in report
+    assert "\nSpeed\n" not in report
+
+
 @pytest.mark.parametrize(("name", "message"), [("film", "python install.py in"), ("/etc", "'/etc' is not installed")])
 def test_a_model_that_is_not_installed_is_refused_before_the_run(
         nodes: dict[str, Any], name: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
