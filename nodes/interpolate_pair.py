@@ -24,7 +24,7 @@ class InterpolatePair:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {
-            "model": ("FILM_OPENVINO_MODEL", {"tooltip": "A network from Load FILM OpenVINO."}),
+            "model": ("FILM_OPENVINO_MODEL", {"tooltip": "The network to use, from Load FILM OpenVINO."}),
             "first": ("IMAGE", {"tooltip": "The frame at time 0. A single image is used for every pair of a batch."}),
             "last": ("IMAGE", {"tooltip": "The frame at time 1, of the same size. A single image is used for every "
                                           "pair of a batch."}),
@@ -34,8 +34,8 @@ class InterpolatePair:
             "optional": {
                 "method": (list(METHODS), {
                     "default": "recursive",
-                    "tooltip": "How times other than 0.5 are reached: recursive by halving, which is best; direct by "
-                               "scaling the motion to the very time, in one run of the network."})}}
+                    "tooltip": "How times other than 0.5 are reached: recursive by halving, as the network was "
+                               "trained; direct by scaling the motion to the very time, in one run of the network."})}}
 
     def interpolate(self, model: FilmModel, first: torch.Tensor, last: torch.Tensor,
                     time: float, method: Method = "recursive") -> tuple[torch.Tensor]:

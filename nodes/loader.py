@@ -36,20 +36,22 @@ class Loader:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         found = find_models(host.models_folders())
         models = [name for name in found if not name.endswith(INT8_SUFFIX)]
-        missing = "" if FULL_MODEL in models else " " + _HOW_TO_GET_FILM
         precisions = [*PRECISIONS, *([INT8] if len(models) < len(found) else [])]
         return {"required": {
             "model": (models, {
                 "default": default_model(models),
-                "tooltip": f"film is Google's full network; film_lite is many times faster and less exact.{missing}"}),
+                "tooltip": "film is Google's full network, offered once python install.py, typed in the pack's folder "
+                           "with ComfyUI's Python, has fetched it. film_lite comes with the pack: many times faster, "
+                           "less exact, blurred where things move far."}),
             "device": (["AUTO", *(device.name for device in _devices())], {
                 "default": "AUTO",
-                "tooltip": "Where the network runs. AUTO lets OpenVINO choose; the log says what it chose."}),
+                "tooltip": "Where the network runs. AUTO lets OpenVINO choose. The report says what it chose, and why "
+                           "a GPU or NPU is missing."}),
             "precision": (precisions, {
                 "default": "auto",
                 "tooltip": "auto is the fastest that the device does natively. f32 is exact and slower; bf16 and f16 "
-                           "come close to it. int8 is the fastest on CPUs; it is offered once python -m ov_film "
-                           "quantize has made it."})},
+                           "come close to it. int8 is the fastest on CPUs with VNNI; it is offered once python -m "
+                           "ov_film quantize has made it."})},
             "optional": {
                 "tile": (TILES, {
                     "default": "auto",

@@ -136,6 +136,16 @@ def test_the_page_is_told_what_every_node_and_input_does(object_info: dict[str, 
             assert options[1]["tooltip"], f"{name}.{label}"
 
 
+def test_the_page_finds_the_help_pages_their_pictures_and_the_translations(server: ComfyUI) -> None:
+    for name in IDS:
+        page = server.get(f"extensions/{NAME}/docs/{name}.md").decode()
+        for picture_path in re.findall(r"images/[\w.]+", page):
+            assert len(server.get(f"extensions/{NAME}/docs/{picture_path}")) > 1000
+    translations = json.loads(server.get("i18n"))
+    for language in ("en", "zh", "ja", "de"):
+        assert set(translations[language]["nodeDefs"]) == set(IDS)
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_workflow_names_the_inputs_and_outputs_that_the_nodes_have(
         object_info: dict[str, Any], name: str) -> None:
