@@ -49,7 +49,7 @@ class Run:
         executed: ids of the nodes that ran; the others came from ComfyUI's cache.
         progress: for each node that told, (done, total) as often as it did.
         previews: JPEG files.
-        files: what was saved.
+        files: what was saved or previewed.
         error: why it was refused or failed; None otherwise.
         cancelled: whether it was.
         log: what the log got meanwhile.
@@ -68,7 +68,7 @@ class ComfyUI:
     """A running server; its folders (input, output, models, …) lie in `base`."""
 
     def __init__(self, base: Path, port: int) -> None:
-        self.input, self.output = base / "input", base / "output"
+        self.input, self.output, self.temp = base / "input", base / "output", base / "temp"
         self._log = base / "log.txt"
         self._address = f"127.0.0.1:{port}"
 
@@ -122,7 +122,8 @@ class ComfyUI:
             if on_progress:
                 on_progress(data["node"], data["value"])
         elif kind == "executed":
-            run.files += [self.output / file["subfolder"] / file["filename"] for file in data["output"]["images"]]
+            run.files += [(self.temp if file["type"] == "temp" else self.output) / file["subfolder"] / file["filename"]
+                          for file in data["output"]["images"]]
         elif kind == "execution_error":
             run.error = data["exception_message"]
         run.cancelled = kind == "execution_interrupted"

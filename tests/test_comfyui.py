@@ -146,7 +146,7 @@ def test_the_page_finds_the_help_pages_their_pictures_and_the_translations(serve
         assert set(translations[language]["nodeDefs"]) == set(IDS)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [*EXAMPLES, "inspect"])
 def test_an_example_workflow_names_the_inputs_and_outputs_that_the_nodes_have(
         object_info: dict[str, Any], name: str) -> None:
     nodes = workflow(name)["nodes"]
@@ -263,16 +263,14 @@ def test_odd_sizes_go_through(server: ComfyUI, prompt: Prompt) -> None:
     assert psnr(clip[1][:67, :101], midpoint) > 30
 
 
-def test_inspect_shows_why_a_frame_is_as_it_is(server: ComfyUI, prompt: Prompt) -> None:
-    inputs = prompt[id_of(prompt, RECURSIVE)]["inputs"]
-    inspected = {key: node for key, node in prompt.items() if node["class_type"] in (LOADER, "LoadImage")} | {
-        "inspect": {"class_type": INSPECT, "inputs": {
-            "model": inputs["model"], "first": inputs["images"], "last": inputs["last"]}},
-        "sheet": {"class_type": "SaveImage", "inputs": {"images": ["inspect", 0], "filename_prefix": "sheet"}},
-        "compared": {"class_type": "SaveImage", "inputs": {"images": ["inspect", 1], "filename_prefix": "compared"}}}
-    run = server.run(inspected)
-    assert run.error is None and run.progress["inspect"] == [(1, 1)]
-    sheet, compared = (picture(file) for file in sorted(run.files, reverse=True))
+def test_the_example_of_inspect_shows_the_frame_and_where_it_comes_from(
+        server: ComfyUI, object_info: dict[str, Any]) -> None:
+    prompt = prompt_of(workflow("inspect"), object_info)
+    run = server.run(prompt)
+    assert run.error is None and run.progress[id_of(prompt, INSPECT)] == [(1, 1)]
+    pictures = sorted((picture(file) for file in run.files), key=lambda image: image.size)
+    assert len(pictures) == 3 and pictures[0].shape == (SIZE[1], SIZE[0], 3)
+    _, compared, sheet = pictures
     assert sheet.shape[1] == compared.shape[1] > 900 and sheet.shape[0] > compared.shape[0] > 300
 
 

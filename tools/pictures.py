@@ -14,11 +14,12 @@ from ov_film.video import write_webm
 
 _ROOT = Path(__file__).absolute().parent.parent
 _SAMPLES, _DOCS, _HELP = _ROOT / "samples", _ROOT / "docs", _ROOT / "web" / "docs" / "images"
+_EXAMPLES = _ROOT / "example_workflows"
 
 _FINER = 4  # drawn so many times larger, for smooth edges
 _ABOVE, _BELOW = (10, 26, 58), (22, 104, 168)  # the background's colours
 _SOURCE, _NEW = (255, 255, 255), (120, 220, 255)
-_JPEG_WIDTH, _JPEG_QUALITY = 1200, 82
+_JPEG_WIDTH, _THUMBNAIL_WIDTH, _JPEG_QUALITY = 1200, 640, 82
 
 
 def main() -> None:
@@ -29,8 +30,9 @@ def main() -> None:
     model = FilmModel.load("film_lite", device="CPU", precision="f32")
     first, last = frames[:2]
     details = model.inspect(first, last)
-    _save_jpeg("inspect", inspection(first, last, details))
-    _save_jpeg("pair", comparison(first, details.midpoint, last))
+    _save_jpeg(_HELP / "inspect.jpg", inspection(first, last, details))
+    _save_jpeg(_HELP / "pair.jpg", comparison(first, details.midpoint, last))
+    _save_jpeg(_EXAMPLES / "inspect.jpg", inspection(first, last, details), _THUMBNAIL_WIDTH)
     write_webm(_HELP / "recursive.webm", _half_size(_there_and_back(model, frames)), frame_rate(16), crf=40)
 
 
@@ -80,10 +82,10 @@ def _draw_ball(image: Image.Image, x: float, y: float, radius: float, given: boo
     ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), _SOURCE if given else _NEW)
 
 
-def _save_jpeg(name: str, picture: np.ndarray) -> None:
+def _save_jpeg(path: Path, picture: np.ndarray, width: int = _JPEG_WIDTH) -> None:
     image = Image.fromarray(picture)
-    image.thumbnail((_JPEG_WIDTH, _JPEG_WIDTH), Image.Resampling.LANCZOS)
-    image.save(_HELP / f"{name}.jpg", quality=_JPEG_QUALITY, optimize=True)
+    image.thumbnail((width, width), Image.Resampling.LANCZOS)
+    image.save(path, quality=_JPEG_QUALITY, optimize=True)
 
 
 def _there_and_back(model: FilmModel, frames: list[Frame]) -> Iterator[Frame]:
