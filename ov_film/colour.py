@@ -1,4 +1,4 @@
-"""RGB as Y'CbCr 4:2:0, by the matrix and the range that a video is tagged with."""
+"""RGB as Y'CbCr and back, by the matrix and the range that a video is tagged with."""
 
 from typing import NamedTuple
 
@@ -33,9 +33,14 @@ BT709 = Colour()
 IDENTITY = 0
 
 
+def has_matrix(colour: Colour) -> bool:
+    """Return whether RGB can be converted by the colour's matrix."""
+    return colour.matrix in _WEIGHTS
+
+
 def check_colour(colour: Colour) -> None:
     """Raise FilmError where RGB can't be converted by the colour's matrix."""
-    if colour.matrix not in _WEIGHTS:
+    if not has_matrix(colour):
         raise FilmError(f"Colour matrix is {colour.matrix}: choose one of {', '.join(map(str, _WEIGHTS))} (numbers of "
                         "ITU-T H.273; 1 is BT.709, 6 is BT.601, 9 is BT.2020).")
 
@@ -46,10 +51,8 @@ def to_ycbcr(rgb: Frame, colour: Colour, bits: int) -> tuple[Plane, Plane, Plane
     The frame's sides are even, its values in [0,1]. The chroma of 2x2 pixels is their mean, so it lies in their middle,
     where FFmpeg's scaler and browsers look for it.
     """
-    red, blue = _WEIGHTS[colour.matrix]
-    luma = np.array([red, 1 - red - blue, blue])
-    most, unit = 2 ** bits - 1, 2 ** (bits - 8)
-    black, luma_span, chroma_span = (0, most, most) if colour.full_range else (16 * unit, 219 * unit, 224 * unit)
+    luma, unit = _luma(colour), 2 ** (bits - 8)
+    black, luma_span, chroma_span = _spans(colour, bits)
     quarter = halved(rgb)
     y = rgb @ np.float32(luma * luma_span) + np.float32(black)
     cb, cr = (quarter @ np.float32((np.eye(3)[channel] - luma) / (2 - 2 * luma[channel]) * chroma_span)
@@ -57,9 +60,39 @@ def to_ycbcr(rgb: Frame, colour: Colour, bits: int) -> tuple[Plane, Plane, Plane
     return _rounded(y, bits), _rounded(cb, bits), _rounded(cr, bits)
 
 
+def to_rgb(y: Plane, cb: Plane, cr: Plane, colour: Colour, bits: int) -> Frame:
+    """Return Y' (H,W), Cb and Cr as RGB (H,W,3) in [0,1]; what lies outside is clipped.
+
+    Where chroma is coarser than luma, its pixels are repeated: `to_ycbcr`, which takes the mean, then returns the same.
+    """
+    luma = _luma(colour)
+    black, luma_span, chroma_span = _spans(colour, bits)
+    height, width = y.shape
+    rgb = np.repeat(((y.astype(np.float32) - np.float32(black)) / np.float32(luma_span))[..., np.newaxis], 3, axis=2)
+    for channel, plane in ((0, cr), (2, cb)):
+        chroma = (plane.astype(np.float32) - np.float32(128 * 2 ** (bits - 8))) / np.float32(chroma_span)
+        chroma = chroma.repeat(-(-height // plane.shape[0]), axis=0).repeat(-(-width // plane.shape[1]), axis=1)
+        difference = chroma[:height, :width] * np.float32(2 - 2 * luma[channel])  # of the channel from luma
+        rgb[..., channel] += difference
+        rgb[..., 1] -= difference * np.float32(luma[channel] / luma[1])
+    return rgb.clip(0, 1, out=rgb)
+
+
 def to_levels(values: NDArray[np.float32], bits: int) -> Plane:
     """Return values in [0,1] in so many bits, full range, rounded."""
     return _rounded(values * np.float32(2 ** bits - 1), bits)
+
+
+def _luma(colour: Colour) -> NDArray[np.float64]:
+    """Return the weights of red, green and blue in luma."""
+    red, blue = _WEIGHTS[colour.matrix]
+    return np.array([red, 1 - red - blue, blue])
+
+
+def _spans(colour: Colour, bits: int) -> tuple[int, int, int]:
+    """Return the level of black, and how many levels luma and chroma span."""
+    most, unit = 2 ** bits - 1, 2 ** (bits - 8)
+    return (0, most, most) if colour.full_range else (16 * unit, 219 * unit, 224 * unit)
 
 
 def _rounded(levels: NDArray[np.float32], bits: int) -> Plane:

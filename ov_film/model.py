@@ -241,6 +241,11 @@ class FilmModel:
         measure = encodings_bytes if resolution == self._holding else memory_needed
         return measure(self._configuration, resolution, self._window(resolution), self._precision, times)
 
+    @property
+    def identity(self) -> str:
+        """A text that is the same for models that make the same frames."""
+        return f"{checked_manifest(self._folder).checksums} {self._precision} {self._tile}"
+
     def prepare(self, height: int, width: int) -> None:
         """Compile for frames of a size now, not at the first of them."""
         self._compiled(*self._padded(height, width))

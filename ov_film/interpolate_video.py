@@ -1,0 +1,213 @@
+"""A video in, a video with more frames out: decoded, interpolated and encoded frame by frame."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+from .clip import Clip, ClipFrame, Source, open_clip
+from .encoding import Codec, Encoder, Encoding, check_container, open_container
+from .errors import FilmError
+from .files import written_whole
+from .frames import Frame
+from .model import End, FilmModel, Method
+from .parts import Parts
+from .remux import AudioChoice, join
+from .retiming import Clock, Gap, Retiming, gaps
+
+# How many frames a killed run may have to make again, and how far apart keyframes are at most.
+_PART_FRAMES = 60
+
+OnFrame = Callable[[int, int, Frame], None]
+
+
+@dataclass
+class VideoReport:
+    """What became of a clip.
+
+    Attributes:
+        path: the new clip.
+        method: how times between the frames were reached.
+        frame_rate: frames a second of the new clip.
+        frames, source_frames: how many it has, and how many were read.
+        cuts: how many scene cuts were found.
+        duplicates: how many frames were dropped as such.
+        resumed: how many frames an earlier run had made.
+        notes: what was lost or changed, in words.
+    """
+
+    path: Path
+    method: Method
+    frame_rate: Fraction
+    frames: int = 0
+    source_frames: int = 0
+    cuts: int = 0
+    duplicates: int = 0
+    resumed: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        counts = ((self.cuts, "scene cuts"), (self.duplicates, "duplicates dropped"),
+                  (self.resumed, "frames of an earlier run"))
+        return "; ".join([f"{self.source_frames} frames became {self.frames}, {float(self.frame_rate):.6g} a second, "
+                          f"{self.method}", *(f"{count} {what}" for count, what in counts if count), *self.notes])
+
+
+def interpolate_video(
+    source: Source,
+    output: Path,
+    model: FilmModel,
+    retiming: Retiming,
+    encoding: Encoding | None = None,
+    *,
+    method: Method | None = None,
+    audio: AudioChoice = "keep",
+    parts_folder: Path | None = None,
+    on_frame: OnFrame | None = None,
+) -> VideoReport:
+    """Make a clip with more frames a second, or a longer one, out of a video file.
+
+    Memory does not grow with the clip. Frames of the source are decoded, converted and encoded, else unchanged. What is
+    done is kept in parts until all is: a run that was stopped goes on where it stopped when it is started again with
+    the same arguments. The output appears whole or not at all.
+
+    Args:
+        source: a video file, or its opened bytes.
+        output: the file to write; its suffix says the container.
+        model: makes the frames.
+        retiming: how many, and where none.
+        encoding: how to encode, in the source's colours; None is H.264 (more than 8 bits: H.265; WebM: VP9).
+        method: None is "recursive" where halving comes to every time in three steps at most, else "direct".
+        audio: "keep" (in slow motion it is stretched at its pitch) or "drop".
+        parts_folder: where to keep parts; None is a hidden folder beside the output.
+        on_frame: called after each frame with how many are done, how many there will be, and the frame (H,W,3); what
+            it raises stops the run.
+
+    Raises:
+        FilmError: the source can't be read or the output can't be written, or an argument is out of range.
+    """
+    if isinstance(source, Path) and source.exists() and output.exists() and source.samefile(output):
+        raise FilmError(f"{output} is the video to read as well: choose another name for the new one.")
+    clip = open_clip(source)
+    clock = Clock(clip, retiming)
+    encoding = _encoding(encoding, output, clip)
+    encoding.exact_rate(clock.frame_rate)
+    if method is None:
+        method = "recursive" if clock.dyadic and clip.constant and not retiming.drop_duplicates else "direct"
+    report = VideoReport(output, method, clock.frame_rate)
+    plan = {"source": _fingerprint(source), "retiming": str(retiming), "encoding": str(encoding), "method": method,
+            "model": model.identity}
+    parts = Parts(parts_folder or output.with_name(f".{output.name}.parts"), plan)
+    report.resumed = parts.frames
+    frames = _shown(_made(clip, model, retiming, clock, report, parts.frames), parts.frames, clock.total, on_frame)
+    while _write_part(parts, frames, clip, clock, encoding):
+        pass
+    report.frames = parts.frames
+    with written_whole(output) as temporary, open_container(temporary) as container:
+        lost = join(container, parts.finished(), clock.time_base, clip, clock.stretch, audio)
+    parts.remove()
+    if clip.bits > encoding.sample_bits:
+        lost.append(f"{clip.bits} bits a sample became {encoding.sample_bits}")
+    if clip.missing:
+        lost.append(f"the file was cut off and lacks {clip.missing} frames")
+    report.notes = [*lost, *(f"{count} {what}" for what, count in clip.faults.items())]
+    return report
+
+
+def _encoding(wanted: Encoding | None, output: Path, clip: Clip) -> Encoding:
+    """Return how to encode a clip: as is wanted or usual, in the clip's colours."""
+    if wanted is None:
+        deep = clip.bits > 8
+        codec: Codec = "vp9" if output.suffix.lower() == ".webm" else "h265" if deep else "h264"
+        wanted = Encoding(codec, bits=10 if deep else 8)
+    check_container(output, wanted.codec)
+    return replace(wanted, colour=clip.colour)
+
+
+def _fingerprint(source: Source) -> str:
+    if isinstance(source, Path):
+        about = source.stat()
+        return f"{source.absolute()} {about.st_size} {about.st_mtime_ns}"
+    source.seek(0)
+    return hashlib.sha256(source.read()).hexdigest()
+
+
+def _made(clip: Clip, model: FilmModel, retiming: Retiming, clock: Clock, report: VideoReport,
+          done: int) -> Iterator[tuple[int, Frame]]:
+    """Yield each frame of the new clip, those done left out, with its time stamp; count what comes by."""
+    ends: dict[int, End] = {}  # by the frames' numbers
+
+    def end(frame: ClipFrame) -> End:
+        if frame.number not in ends:
+            ends[frame.number] = model.end(frame.rgb(), f"Frame {frame.number}")
+        return ends[frame.number]
+
+    place = 0
+    for gap in gaps(clip, retiming, clock):
+        report.cuts += gap.cut
+        report.source_frames += gap.reads
+        report.duplicates += gap.reads - 1
+        times = gap.times[max(0, done - place):]
+        place += len(gap.times)
+        if times:
+            made = _between(model, gap, times, retiming, report.method, end)
+            yield from zip(map(clock.pts, times), made, strict=True)
+        ends = {number: held for number, held in ends.items() if gap.after and number == gap.after.number}
+
+
+def _between(model: FilmModel, gap: Gap, times: list[Fraction], retiming: Retiming, method: Method,
+             end: Callable[[ClipFrame], End]) -> Iterator[Frame]:
+    """Yield the frames of some times of a gap."""
+    shares = [(time - gap.start) / (gap.end - gap.start) for time in times]
+    if shares[0] == 0:
+        yield end(gap.before).frame
+        shares = shares[1:]
+    if gap.after is None:
+        yield from [end(gap.before).frame] * len(shares)
+    elif gap.interpolated:
+        yield from model.between(end(gap.before), end(gap.after), shares, method)
+    else:
+        for share in shares:
+            if retiming.cuts == "blend":
+                before, after = end(gap.before).frame, end(gap.after).frame
+                yield before + (after - before) * before.dtype.type(share)
+            else:
+                yield end(gap.before if share < Fraction(1, 2) else gap.after).frame
+
+
+def _shown(frames: Iterator[tuple[int, Frame]], done: int, total: int,
+           on_frame: OnFrame | None) -> Iterator[tuple[int, Frame]]:
+    """Pass frames through, and tell of each when it has been encoded."""
+    for number, (pts, frame) in enumerate(frames, start=done + 1):
+        yield pts, frame
+        if on_frame:
+            on_frame(number, total, frame)
+
+
+def _write_part(parts: Parts, frames: Iterator[tuple[int, Frame]], clip: Clip, clock: Clock,
+                encoding: Encoding) -> bool:
+    """Write a part of the next frames; return whether there were any. What is there when they stop short is kept."""
+    coming = next(frames, None)
+    if coming is None:
+        return False
+    start, count, stopped = coming[0], 0, None
+    with parts.part() as path, open_container(path) as container:
+        encoder = Encoder(container, clip.height, clip.width, clock.frame_rate, encoding, time_base=clock.time_base,
+                          sample_aspect_ratio=clip.sample_aspect_ratio)
+        while coming is not None:
+            pts, frame = coming
+            encoder.encode(frame, pts - start)
+            count += 1
+            if count == _PART_FRAMES:
+                break
+            try:
+                coming = next(frames, None)
+            except BaseException as error:  # cancelled, say
+                stopped, coming = error, None
+        encoder.finish()
+    parts.add(count, start)
+    if stopped is not None:
+        raise stopped
+    return True
