@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FilmError
-from .frames import Frame, halved
+from .frames import Frame
 
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -50,11 +50,12 @@ def to_ycbcr(rgb: Frame, colour: Colour, bits: int) -> tuple[Plane, Plane, Plane
     luma = np.array([red, 1 - red - blue, blue])
     most, unit = 2 ** bits - 1, 2 ** (bits - 8)
     black, luma_span, chroma_span = (0, most, most) if colour.full_range else (16 * unit, 219 * unit, 224 * unit)
-    quarter = halved(rgb)
-    y = rgb @ np.float32(luma * luma_span) + np.float32(black)
-    cb, cr = (quarter @ np.float32((np.eye(3)[channel] - luma) / (2 - 2 * luma[channel]) * chroma_span)
-              + np.float32(128 * unit) for channel in (2, 0))
-    return _rounded(y, bits), _rounded(cb, bits), _rounded(cr, bits)
+    y = _combined(rgb, luma * luma_span, black, bits)
+    # Of 2x2 pixels the upper and the lower are added first; then the left and the right lie in one row.
+    pairs = (rgb[::2] + rgb[1::2]).reshape(rgb.shape[0] // 2, rgb.shape[1] // 2, 6)
+    cb, cr = (_combined(pairs, np.tile((np.eye(3)[channel] - luma) / (2 - 2 * luma[channel]) * chroma_span / 4, 2),
+                        128 * unit, bits) for channel in (2, 0))
+    return y, cb, cr
 
 
 def to_levels(values: NDArray[np.float32], bits: int) -> Plane:
@@ -62,6 +63,15 @@ def to_levels(values: NDArray[np.float32], bits: int) -> Plane:
     return _rounded(values * np.float32(2 ** bits - 1), bits)
 
 
+def _combined(values: Frame, weights: NDArray[np.float64], offset: int, bits: int) -> Plane:
+    """Return the weighted sum of the channels plus the offset, rounded."""
+    levels: Frame = values @ weights.astype(np.float32)
+    levels += np.float32(offset)
+    return _rounded(levels, bits)
+
+
 def _rounded(levels: NDArray[np.float32], bits: int) -> Plane:
-    whole: Plane = np.rint(levels.clip(0, 2 ** bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
-    return whole
+    """Return the levels as whole numbers; they are overwritten."""
+    np.rint(levels, out=levels)
+    np.minimum(levels, 2 ** bits - 1, out=levels)  # the full range of chroma ends half a level higher
+    return levels.astype(np.uint8) if bits == 8 else levels.astype(np.uint16)

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -163,6 +163,11 @@ class Encoding:
         check_colour(self.colour)
 
     @property
+    def encoder(self) -> str:
+        """FFmpeg's name of the encoder."""
+        return _ENCODERS[self.codec].name
+
+    @property
     def sample_bits(self) -> int:
         """Bits of a sample."""
         return self.bits or _ENCODERS[self.codec].bits
@@ -255,8 +260,8 @@ class Encoder:
         if sample_aspect_ratio != 1 and encoding.codec in ("vp9", "av1") and container.format.name in _MATROSKA:
             raise FilmError(f"Pixels of aspect {sample_aspect_ratio} can't be written with codec {encoding.codec} into "
                             f"{container.format.name}: choose codec h264 or h265, or the suffix .mp4.")
-        self.stream: VideoStream = container.add_stream(
-            encoder.name, rate=encoding.exact_rate(frame_rate), options=encoding.options)
+        stream = container.add_stream(encoding.encoder, rate=encoding.exact_rate(frame_rate), options=encoding.options)
+        self.stream = cast(VideoStream, stream)
         context = self.stream.codec_context
         context.width, context.height = (side + -side % encoding.multiple for side in (width, height))
         context.pix_fmt = encoding.pixel_format
