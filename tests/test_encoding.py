@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.filter
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from ov_film.colour import Colour
@@ -58,8 +58,16 @@ def decoded(path: Path) -> list[VideoFrame]:
 
 def rgb(frame: VideoFrame) -> NDArray[np.float64]:
     """RGB from 0 to 255 as FFmpeg's scaler reads the tags."""
-    exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-    return frame.reformat(format="rgb24", interpolation=exact).to_ndarray().astype(np.float64)
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name,
+                              time_base=Fraction(1, 1000))
+    scaler = graph.add("scale", flags="bicubic+accurate_rnd+full_chroma_int")
+    source.link_to(scaler)
+    scaler.link_to(pixels := graph.add("format", "rgb24"))
+    pixels.link_to(graph.add("buffersink"))
+    graph.configure()
+    graph.push(frame)
+    return graph.pull().to_ndarray().astype(np.float64)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), TAKEN)
