@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/run.installed
 	$(BIN)/python -m ov_film interpolate samples/first.png samples/last.png --times 4 \
 	    --output demo/interpolated.webm --figure demo/figure.png
-	@echo "Open demo/interpolated.webm (the clip) and demo/figure.png (first, interpolated, last)."
+	@echo "Open demo/interpolated.webm (the clip) and demo/figure.png (first, interpolated, last, and how they differ)."
 
 test: $(VENV)/dev.installed
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """What ComfyUI sees: one node a file. Saved workflows hold the ids, so they never change."""
 
+from .inspect_pair import InspectPair
 from .interpolate_pair import InterpolatePair
 from .loader import Loader
 from .recursive_interpolate import RecursiveInterpolate
@@ -10,6 +11,7 @@ NODE_CLASS_MAPPINGS = {
     "FilmOpenVINOInterpolatePair": InterpolatePair,
     "FilmOpenVINORecursiveInterpolate": RecursiveInterpolate,
     "FilmOpenVINOSaveWebM": SaveWebM,
+    "FilmOpenVINOInspect": InspectPair,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -17,4 +19,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "FilmOpenVINOInterpolatePair": "Interpolate Pair",
     "FilmOpenVINORecursiveInterpolate": "Recursive Interpolate",
     "FilmOpenVINOSaveWebM": "Save WebM",
+    "FilmOpenVINOInspect": "Inspect Pair",
 }

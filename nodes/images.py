@@ -39,6 +39,21 @@ def check_alike(first: Frames, other: Frames, first_name: str, other_name: str) 
                         "to one kind, for instance with the node Split Image with Alpha.")
 
 
+def checked_pairs(first: torch.Tensor, last: torch.Tensor) -> tuple[Frames, Frames]:
+    """Return two batches of as many frames of one size and kind; a single image is repeated for the other's.
+
+    Raises:
+        FilmError: they differ in number, size or channels.
+    """
+    firsts, lasts = frames_of(first, "The first image"), frames_of(last, "The last image")
+    check_alike(firsts, lasts, "The first image", "the last image")
+    if len(firsts) != len(lasts) and 1 not in (len(firsts), len(lasts)):
+        raise FilmError(f"The first batch has {len(firsts)} images and the last has {len(lasts)}: give as many of "
+                        "both, or one image for all.")
+    shape = (max(len(firsts), len(lasts)), *firsts.shape[1:])
+    return np.broadcast_to(firsts, shape), np.broadcast_to(lasts, shape)
+
+
 def planes(frame: Frame) -> list[Frame]:
     """Return the RGB frames (H,W,3) that the network has to see for a frame (H,W,C)."""
     channels = frame.shape[2]

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 
-from ..ov_film.errors import FilmError
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
 from . import host
-from .images import check_alike, frames_of, joined, planes
+from .images import checked_pairs, joined, planes
 
 
 class InterpolatePair:
@@ -25,7 +24,7 @@ class InterpolatePair:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {
-            "model": ("FILM_OPENVINO_MODEL", {"tooltip": "A network from Load FILM OpenVINO."}),
+            "model": ("FILM_OPENVINO_MODEL", {"tooltip": "The network to use, from Load FILM OpenVINO."}),
             "first": ("IMAGE", {"tooltip": "The frame at time 0. A single image is used for every pair of a batch."}),
             "last": ("IMAGE", {"tooltip": "The frame at time 1, of the same size. A single image is used for every "
                                           "pair of a batch."}),
@@ -35,24 +34,20 @@ class InterpolatePair:
             "optional": {
                 "method": (list(METHODS), {
                     "default": "recursive",
-                    "tooltip": "How times other than 0.5 are reached: recursive by halving, which is best; direct by "
-                               "scaling the motion to the very time, in one run of the network."})}}
+                    "tooltip": "How times other than 0.5 are reached: recursive by halving, as the network was "
+                               "trained; direct by scaling the motion to the very time, in one run of the network."})}}
 
     def interpolate(self, model: FilmModel, first: torch.Tensor, last: torch.Tensor,
                     time: float, method: Method = "recursive") -> tuple[torch.Tensor]:
-        firsts, lasts = frames_of(first, "The first image"), frames_of(last, "The last image")
-        check_alike(firsts, lasts, "The first image", "the last image")
-        if len(firsts) != len(lasts) and 1 not in (len(firsts), len(lasts)):
-            raise FilmError(f"The first batch has {len(firsts)} images and the last has {len(lasts)}: give as many of "
-                            "both, or one image for all.")
-        count, shape = max(len(firsts), len(lasts)), firsts.shape[1:]
+        firsts, lasts = checked_pairs(first, last)
+        count, shape = len(firsts), firsts.shape[1:]
         check_memory(model.memory_needed(*shape[:2], times=2) + count * firsts[0].nbytes,
                      f"Interpolating {count} pairs of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
         show = host.progress(count)
         try:
             for index in range(count):
-                pair = (planes(frames[index if len(frames) > 1 else 0]) for frames in (firsts, lasts))
+                pair = planes(firsts[index]), planes(lasts[index])
                 frame = joined([model.interpolate(a, b, time, method) for a, b in zip(*pair, strict=True)], shape[2])
                 result[index] = torch.from_numpy(frame)
                 show(index + 1, frame)

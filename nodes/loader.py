@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..ov_film.devices import INT8, PRECISIONS, find_devices
+from ..ov_film.doctor import page
+from ..ov_film.environment import find_facts
 from ..ov_film.errors import FilmError
 from ..ov_film.library import FULL_MODEL, INT8_SUFFIX, MANIFEST, default_model, find_models, installed_model, int8_model
 from ..ov_film.model import FilmModel
@@ -23,29 +25,33 @@ class Loader:
     CATEGORY = "FILM OpenVINO"
     DESCRIPTION = ("Loads a FILM network for the interpolation nodes and keeps it loaded between runs. film is "
                    "Google's full network; film_lite comes with the pack: smaller, many times faster, less exact.")
-    RETURN_TYPES = ("FILM_OPENVINO_MODEL",)
-    RETURN_NAMES = ("model",)
-    OUTPUT_TOOLTIPS = ("Connect it to Interpolate Pair or Recursive Interpolate.",)
+    RETURN_TYPES = ("FILM_OPENVINO_MODEL", "STRING")
+    RETURN_NAMES = ("model", "report")
+    OUTPUT_TOOLTIPS = ("Connect it to Interpolate Pair, Recursive Interpolate or Inspect Pair.",
+                       "What runs, what is installed, why a device is missing and what to do next. Connect it to "
+                       "Preview Any to read it.")
     FUNCTION = "load"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         found = find_models(host.models_folders())
         models = [name for name in found if not name.endswith(INT8_SUFFIX)]
-        missing = "" if FULL_MODEL in models else " " + _HOW_TO_GET_FILM
         precisions = [*PRECISIONS, *([INT8] if len(models) < len(found) else [])]
         return {"required": {
             "model": (models, {
                 "default": default_model(models),
-                "tooltip": f"film is Google's full network; film_lite is many times faster and less exact.{missing}"}),
+                "tooltip": "film is Google's full network, offered once python install.py, typed in the pack's folder "
+                           "with ComfyUI's Python, has fetched it. film_lite comes with the pack: many times faster, "
+                           "less exact, blurred where things move far."}),
             "device": (["AUTO", *(device.name for device in _devices())], {
                 "default": "AUTO",
-                "tooltip": "Where the network runs. AUTO lets OpenVINO choose; the log says what it chose."}),
+                "tooltip": "Where the network runs. AUTO lets OpenVINO choose. The report says what it chose, and why "
+                           "a GPU or NPU is missing."}),
             "precision": (precisions, {
                 "default": "auto",
                 "tooltip": "auto is the fastest that the device does natively. f32 is exact and slower; bf16 and f16 "
-                           "come close to it. int8 is the fastest on CPUs; it is offered once python -m ov_film "
-                           "quantize has made it."})},
+                           "come close to it. int8 is the fastest on CPUs with VNNI; it is offered once python -m "
+                           "ov_film quantize has made it."})},
             "optional": {
                 "tile": (TILES, {
                     "default": "auto",
@@ -65,11 +71,11 @@ class Loader:
     def IS_CHANGED(cls, model: str, device: str, precision: str, tile: str = "auto") -> str:
         return _stamp(installed_model(model, host.models_folders()), precision)
 
-    def load(self, model: str, device: str, precision: str, tile: str = "auto") -> tuple[FilmModel]:
+    def load(self, model: str, device: str, precision: str, tile: str = "auto") -> tuple[FilmModel, str]:
         folder = installed_model(model, host.models_folders())
         loaded = _loaded(folder, device, precision, tile, _stamp(folder, precision))
         logging.info("FILM OpenVINO: %s.", loaded.report())
-        return (loaded,)
+        return loaded, f"{loaded.report()}\n\n{page(find_facts(), host.models_folders())}"
 
 
 @functools.cache

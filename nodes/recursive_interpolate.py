@@ -30,19 +30,19 @@ class RecursiveInterpolate:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("FILM_OPENVINO_MODEL", {"tooltip": "A network from Load FILM OpenVINO."}),
+                "model": ("FILM_OPENVINO_MODEL", {"tooltip": "The network to use, from Load FILM OpenVINO."}),
                 "images": ("IMAGE", {"tooltip": "The images in order. One alone comes back as it is."}),
                 "times_to_interpolate": ("INT", {
                     "default": 1, "min": 0, "max": 8,
                     "tooltip": "How often to halve each gap: 1 puts one new frame into it, 2 three, 3 seven. Each step "
-                               " doubles the time and the memory."})},
+                               "doubles the time and the memory."})},
             "optional": {
                 "last": ("IMAGE", {"tooltip": "Goes behind the images: so two single images make a pair without a "
                                               "batch node."}),
                 "method": (list(METHODS), {
                     "default": "recursive",
-                    "tooltip": "recursive makes midpoints of midpoints, which is best. direct finds the motion of each "
-                               "gap once and takes less time from 2 times on."})}}
+                    "tooltip": "recursive makes midpoints of midpoints, as the network was trained. direct finds the "
+                               "motion of each gap once, which takes less time from 2 times on."})}}
 
     def interpolate(self, model: FilmModel, images: torch.Tensor, times_to_interpolate: int,
                     last: torch.Tensor | None = None, method: Method = "recursive") -> tuple[torch.Tensor, int]:

@@ -1,4 +1,4 @@
-"""The command line: interpolate, convert, quantize, devices, models."""
+"""The command line: interpolate, inspect, convert, quantize, doctor, devices, models."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from .errors import FilmError
 
 if TYPE_CHECKING:
     from .frames import Frame
+    from .model import FilmModel
     from .tiles import Tile
 
 
@@ -69,17 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     interpolate.add_argument("--crf", type=int, default=20, metavar="N",
                              help="quality of the .webm from 0 (best) to 63 (default: 20)")
     interpolate.add_argument("--figure", type=Path, metavar="FILE.png",
-                             help="also draw the first image, its midpoint with the next, and the next side by side")
-    interpolate.add_argument("--model", metavar="NAME", help="an installed model or a model folder (default: film "
-                             "where it is installed, else film_lite)")
-    interpolate.add_argument("--device", default="AUTO", help="AUTO or one that the command devices lists")
-    interpolate.add_argument("--precision", default="auto",
-                             help="auto (the fastest native one), f32, bf16, f16, or int8 (see quantize)")
+                             help="also draw the first image, the midpoint, the second, and how they differ")
     interpolate.add_argument("--method", default="recursive",
                              help="recursive (midpoints of midpoints, best) or direct (one flow for each gap, faster)")
-    interpolate.add_argument("--tile", type=_tile, default="auto", metavar="TILE",
-                             help="auto (large frames in overlapping windows, to save memory), off, or the windows' "
-                                  "side in pixels")
+    _add_model(interpolate)
+
+    inspect = command("inspect", _inspect, "Draw what the network sees in two images: motion, moved frames, doubts.")
+    inspect.add_argument("first", type=Path, metavar="FIRST", help="the first image")
+    inspect.add_argument("last", type=Path, metavar="LAST", help="the image after it")
+    inspect.add_argument("--output", type=Path, required=True, metavar="SHEET.png", help="the sheet to draw")
+    _add_model(inspect)
 
     convert = command("convert", _convert, "Convert a SavedModel of FILM into a model folder.")
     convert.add_argument("saved_model", type=Path, metavar="SAVED_MODEL",
@@ -94,9 +94,29 @@ def _parser() -> argparse.ArgumentParser:
     quantize.add_argument("--frames", type=Path, default=_SAMPLES, metavar="CLIP_OR_FOLDER",
                           help="a video or a folder of images like those to interpolate (default: the pack's samples)")
 
+    command("doctor", _doctor, "Say what is installed, what runs how fast, what is wrong and what to do next.")
     command("devices", _devices, "List the devices that OpenVINO sees, and their native precisions.")
     command("models", _models, "List the installed models and where they are.")
     return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME", help="an installed model or a model folder (default: film where it "
+                        "is installed, else film_lite)")
+    parser.add_argument("--device", default="AUTO", help="AUTO or one that the command devices lists")
+    parser.add_argument("--precision", default="auto",
+                        help="auto (the fastest native one), f32, bf16, f16, or int8 (see quantize)")
+    parser.add_argument("--tile", type=_tile, default="auto", metavar="TILE",
+                        help="auto (large frames in overlapping windows, to save memory), off, or the windows' side in "
+                             "pixels")
+
+
+def _load(options: argparse.Namespace) -> "FilmModel":
+    from .library import default_model, find_models
+    from .model import FilmModel
+
+    return FilmModel.load(options.model or default_model(find_models()), options.device, options.precision,
+                          tile=options.tile)
 
 
 def _interpolate(options: argparse.Namespace) -> None:
@@ -104,8 +124,6 @@ def _interpolate(options: argparse.Namespace) -> None:
 
     from .frame_rate import frame_rate
     from .frames import check_same_size, read_frame
-    from .library import default_model, find_models
-    from .model import FilmModel
 
     options.fps = frame_rate(options.fps)
     paths = [options.first, options.last, *options.more]
@@ -113,8 +131,7 @@ def _interpolate(options: argparse.Namespace) -> None:
     first = read_frame(paths[0])
     for path in paths[1:]:  # now, not after minutes
         check_same_size(first, read_frame(path), str(paths[0]), str(path))
-    model = FilmModel.load(options.model or default_model(find_models()), options.device, options.precision,
-                           tile=options.tile)
+    model = _load(options)
 
     began = time.monotonic()
     frames = model.interpolate_sequence((read_frame(path) for path in paths), options.times, options.method)
@@ -141,16 +158,16 @@ def _check_output(options: argparse.Namespace, images: int) -> None:
 
 def _with_figure(frames: "Iterable[Frame]", path: Path, times: int) -> "Iterator[Frame]":
     """Pass frames through; draw the first gap's ends and its midpoint when they have come by."""
-    from .frames import figure, write_png
+    from .figures import comparison
+    from .frames import write_png
 
-    captions = {0: "first", 1 << times >> 1: "interpolated", 1 << times: "last"}
     shown = []
     for number, frame in enumerate(frames):
         yield frame
-        if number in captions:
-            shown.append((captions[number], frame))
-            if len(shown) == len(captions):
-                write_png(path, figure(shown))
+        if number in (0, 1 << times >> 1, 1 << times):
+            shown.append(frame)
+            if number == 1 << times:
+                write_png(path, comparison(*shown))
 
 
 def _write(frames: "Iterator[Frame]", options: argparse.Namespace) -> None:
@@ -168,6 +185,18 @@ def _write(frames: "Iterator[Frame]", options: argparse.Namespace) -> None:
         with written_whole(options.output) as folder:
             for number, frame in enumerate(frames, start=1):
                 write_png(folder / f"frame_{number:06d}.png", to_8_bits(frame))
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from .figures import inspection
+    from .frames import read_frame, write_png
+
+    if options.output.suffix.lower() != ".png":
+        raise FilmError(f"Output {options.output} is no PNG: name it .png.")
+    first, last = read_frame(options.first), read_frame(options.last)
+    model = _load(options)
+    write_png(options.output, inspection(first, last, model.inspect(first, last)))
+    print(f"{model.report()} -> {options.output}")
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -198,6 +227,21 @@ def _tile(text: str) -> "Tile":
 
     tile: Tile | str = int(text) if text.isdecimal() else text
     return check_tile(tile)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from .doctor import page, speed_test
+    from .environment import find_facts
+    from .library import default_model, find_models
+
+    facts = find_facts()
+    try:
+        from .model import FilmModel
+
+        speed = speed_test(FilmModel.load(default_model(find_models())))
+    except (FilmError, ImportError) as error:
+        speed = [f"not measured: {error}"]
+    print(page(facts, speed=speed))
 
 
 def _devices(options: argparse.Namespace) -> None:

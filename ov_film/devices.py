@@ -51,7 +51,7 @@ def choose_device(name: str) -> Device:
         return _device(compiled.get_property("EXECUTION_DEVICES")[0])
     if name not in available and f"{name}.0" not in available:
         raise FilmError(f"Device {name!r} is not among those that OpenVINO sees ({', '.join(available)}): choose one "
-                        "of these or AUTO.")
+                        "of these or AUTO; python -m ov_film doctor says why others are missing.")
     return _device(name)
 
 

@@ -1,6 +1,5 @@
 """Frames: (H,W,3) float32 RGB in [0,1]. Checking, padding, reading and writing."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +97,6 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     with written_whole(path) as temporary:
         temporary.write_bytes(data.tobytes())
-
-
-def figure(frames: Sequence[tuple[str, Frame]]) -> NDArray[np.uint8]:
-    """Draw frames of one size side by side, each under its caption; returns an image (H,W,3) RGB."""
-    gap, caption_height = 8, 28
-    panels = []
-    for caption, frame in frames:
-        panel = np.full((caption_height + frame.shape[0], frame.shape[1] + gap, 3), 255, np.uint8)
-        panel[caption_height:, :-gap] = to_8_bits(frame)
-        cv2.putText(panel, caption, (2, caption_height - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (32, 32, 32), 1,
-                    cv2.LINE_AA)
-        panels.append(panel)
-    return np.concatenate(panels, axis=1)
 
 
 def warped(frame: Frame, flow: NDArray[np.float32]) -> Frame:

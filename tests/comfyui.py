@@ -49,7 +49,7 @@ class Run:
         executed: ids of the nodes that ran; the others came from ComfyUI's cache.
         progress: for each node that told, (done, total) as often as it did.
         previews: JPEG files.
-        files: what was saved.
+        files: what was saved or previewed.
         error: why it was refused or failed; None otherwise.
         cancelled: whether it was.
         log: what the log got meanwhile.
@@ -77,9 +77,13 @@ class ComfyUI:
 
     def object_info(self) -> dict[str, Any]:
         """Return what the page is told of every node."""
-        response = requests.get(f"http://{self._address}/object_info", timeout=_EVENT_SECONDS)
+        return dict(json.loads(self.get("object_info")))
+
+    def get(self, path: str) -> bytes:
+        """Return what the page gets at a path."""
+        response = requests.get(f"http://{self._address}/{path}", timeout=_EVENT_SECONDS)
         response.raise_for_status()
-        return dict(response.json())
+        return response.content
 
     def cancel(self) -> None:
         requests.post(f"http://{self._address}/interrupt", json={}, timeout=_EVENT_SECONDS).raise_for_status()

@@ -1,8 +1,6 @@
 """Fixtures that many tests share."""
 
-import importlib.util
 import os
-import sys
 import tarfile
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +13,7 @@ import pytest
 from ov_film.convert import convert
 from ov_film.model import FilmModel
 from tests.film_tensorflow import Film, Sizes, write_saved_model
+from tools.english import load_pack
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,10 +59,4 @@ def model(small_folder: Path) -> FilmModel:
 @pytest.fixture(scope="session")
 def pack() -> ModuleType:
     """The pack as ComfyUI loads it: a package of a name with a '-', from its path."""
-    name = "film-openvino"
-    spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_pack()

@@ -15,8 +15,10 @@ import pytest
 
 from ov_film.cli import main
 from ov_film.errors import FilmError
+from ov_film.figures import comparison, inspection
 from ov_film.frame_rate import frame_rate
 from ov_film.frames import read_frame, to_8_bits, write_png
+from ov_film.model import FilmModel
 from tests.conftest import ROOT, picture
 
 
@@ -78,12 +80,20 @@ def test_a_folder_holds_every_frame_and_the_sources_unchanged(images: list[str],
 def test_a_figure_shows_first_midpoint_and_last(images: list[str], common: list[str], tmp_path: Path) -> None:
     figure = tmp_path / "figure.png"
     assert run("interpolate", *images, "--times", 2, "--output", tmp_path / "all", "--figure", figure, *common) == 0
-    drawn = cv2.imread(str(figure))
-    panels = [drawn[-32:, left:left + 48] for left in range(0, drawn.shape[1], 56)]
-    shown = [images[0], str(tmp_path / "all" / "frame_000003.png"), images[1]]
-    assert len(panels) == 3
-    for panel, path in zip(panels, shown, strict=True):
-        assert np.array_equal(panel, cv2.imread(path))
+    shown = [read_frame(Path(path)) for path in (images[0], tmp_path / "all" / "frame_000003.png", images[1])]
+    drawn, expected = to_8_bits(read_frame(figure)), comparison(*shown)
+    frames = slice(drawn.shape[0] // 2)  # the differences below are of frames that were not rounded
+    assert drawn.shape == expected.shape and np.array_equal(drawn[frames], expected[frames])
+
+
+def test_inspect_draws_what_the_network_saw(images: list[str], common: list[str], tmp_path: Path,
+                                            capsys: pytest.CaptureFixture[str], small_folder: Path) -> None:
+    assert run("inspect", *images[:2], "--output", tmp_path / "sheet.png", *common) == 0
+    assert capsys.readouterr().out.startswith("small on CPU (")
+    first, last = (read_frame(Path(path)) for path in images[:2])
+    details = FilmModel.load(small_folder, "CPU", "f32").inspect(first, last)
+    assert np.array_equal(to_8_bits(read_frame(tmp_path / "sheet.png")), inspection(first, last, details))
+    assert "no PNG" in fails(capsys, "inspect", *images[:2], "--output", tmp_path / "sheet.webm", *common)
 
 
 def test_grey_alpha_and_16_bit_images_are_read_as_rgb(tmp_path: Path) -> None:

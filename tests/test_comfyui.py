@@ -33,8 +33,9 @@ if FOUND is None:
     pytest.skip("no ComfyUI in $COMFYUI_DIR or, at home, in comfy/ComfyUI", allow_module_level=True)
 COMFYUI: Path = FOUND
 
-IDS = ("FilmOpenVINOLoader", "FilmOpenVINOInterpolatePair", "FilmOpenVINORecursiveInterpolate", "FilmOpenVINOSaveWebM")
-LOADER, PAIR, RECURSIVE, SAVE = IDS
+IDS = ("FilmOpenVINOLoader", "FilmOpenVINOInterpolatePair", "FilmOpenVINORecursiveInterpolate", "FilmOpenVINOSaveWebM",
+       "FilmOpenVINOInspect")
+LOADER, PAIR, RECURSIVE, SAVE, INSPECT = IDS
 SAMPLES = ("first", "last", "next")
 EXAMPLES = {"two_photos": ("first", "last"), "batch": SAMPLES}
 SIZE, ODD_SIZE, LARGE_SIZE = (160, 90), (101, 67), (320, 180)
@@ -136,7 +137,17 @@ def test_the_page_is_told_what_every_node_and_input_does(object_info: dict[str, 
             assert options[1]["tooltip"], f"{name}.{label}"
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_page_finds_the_help_pages_their_pictures_and_the_translations(server: ComfyUI) -> None:
+    for name in IDS:
+        page = server.get(f"extensions/{NAME}/docs/{name}.md").decode()
+        for picture_path in re.findall(r"images/[\w.]+", page):
+            assert len(server.get(f"extensions/{NAME}/docs/{picture_path}")) > 1000
+    translations = json.loads(server.get("i18n"))
+    for language in ("en", "zh", "ja", "de"):
+        assert set(translations[language]["nodeDefs"]) == set(IDS)
+
+
+@pytest.mark.parametrize("name", [*EXAMPLES, "inspect"])
 def test_an_example_workflow_names_the_inputs_and_outputs_that_the_nodes_have(
         object_info: dict[str, Any], name: str) -> None:
     nodes = workflow(name)["nodes"]
@@ -271,6 +282,17 @@ def test_a_preview_with_sound_and_the_values_of_nodes_in_its_name(server: ComfyU
     assert clip.with_suffix(".png").is_file()
     with av.open(str(clip)) as container:
         assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(video=0)) == 22
+
+
+def test_the_example_of_inspect_shows_the_frame_and_where_it_comes_from(
+        server: ComfyUI, object_info: dict[str, Any]) -> None:
+    prompt = prompt_of(workflow("inspect"), object_info)
+    run = server.run(prompt)
+    assert run.error is None and run.progress[id_of(prompt, INSPECT)] == [(1, 1)]
+    pictures = sorted((picture(file) for file in run.files), key=lambda image: image.size)
+    assert len(pictures) == 3 and pictures[0].shape == (SIZE[1], SIZE[0], 3)
+    _, compared, sheet = pictures
+    assert sheet.shape[1] == compared.shape[1] > 900 and sheet.shape[0] > compared.shape[0] > 300
 
 
 def test_without_metadata_the_file_holds_no_workflow(tmp_path: Path) -> None:

@@ -26,5 +26,5 @@ def test_each_has_a_small_picture_for_the_list_of_templates(file: Path) -> None:
     assert min(cv2.imread(str(thumbnail)).shape[:2]) > 200
 
 
-def test_there_is_one_for_two_photos_and_one_for_a_batch() -> None:
-    assert [file.stem for file in EXAMPLES] == ["batch", "two_photos"]
+def test_there_is_one_for_two_photos_one_for_a_batch_and_one_for_a_bad_frame() -> None:
+    assert [file.stem for file in EXAMPLES] == ["batch", "inspect", "two_photos"]

@@ -13,7 +13,8 @@ import torch
 from tests.conftest import picture
 
 IDS = {"FilmOpenVINOLoader": "Load FILM OpenVINO", "FilmOpenVINOInterpolatePair": "Interpolate Pair",
-       "FilmOpenVINORecursiveInterpolate": "Recursive Interpolate", "FilmOpenVINOSaveWebM": "Save WebM"}
+       "FilmOpenVINORecursiveInterpolate": "Recursive Interpolate", "FilmOpenVINOSaveWebM": "Save WebM",
+       "FilmOpenVINOInspect": "Inspect Pair"}
 
 
 def images(count: int, height: int = 32, width: int = 48, channels: int = 3) -> torch.Tensor:
@@ -56,7 +57,8 @@ def test_inputs_stand_in_the_order_that_workflows_hold(pack: ModuleType) -> None
         "FilmOpenVINOInterpolatePair": ["model", "first", "last", "time", "method"],
         "FilmOpenVINORecursiveInterpolate": ["model", "images", "times_to_interpolate", "last", "method"],
         "FilmOpenVINOSaveWebM": ["images", "filename_prefix", "fps", "crf", "codec", "audio", "quality", "exact_fps",
-                                 "alpha", "pingpong", "loop_count", "save_output", "save_first_frame"]}
+                                 "alpha", "pingpong", "loop_count", "save_output", "save_first_frame"],
+        "FilmOpenVINOInspect": ["model", "first", "last"]}
 
 
 def test_the_loader_offers_the_bundled_model_and_says_how_to_get_the_other(
@@ -69,6 +71,14 @@ def test_the_loader_offers_the_bundled_model_and_says_how_to_get_the_other(
 
 def test_the_loader_keeps_a_model(nodes: dict[str, Any], film: Any) -> None:
     assert nodes["Loader"].load("film_lite", "CPU", "f32")[0] is film
+
+
+def test_the_loader_reports_what_runs_and_what_is_there(nodes: dict[str, Any]) -> None:
+    report = nodes["Loader"].load("film_lite", "CPU", "f32")[1]
+    assert report.startswith("film_lite on CPU (")
+    for heading in ("Packages", "Devices", "Models", "Troubles", "Next"):
+        assert f"\n{heading}\n" in report
+    assert "\nSpeed\n" not in report
 
 
 @pytest.mark.parametrize(("name", "message"), [("film", "python install.py in"), ("/etc", "'/etc' is not installed")])
@@ -162,6 +172,20 @@ def test_batches_that_do_not_fit_are_refused(nodes: dict[str, Any], film: Any) -
         pair(film, images(1, channels=2), images(1), 0.5)
     with pytest.raises(Exception, match="nan"):
         pair(film, images(1) * float("nan"), images(1), 0.5)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_inspect_draws_a_sheet_and_a_comparison_for_each_pair(nodes: dict[str, Any], film: Any, channels: int) -> None:
+    firsts, lasts = images(2, channels=channels), images(2, channels=channels).flip(0)
+    sheets, comparisons = nodes["Inspect"].inspect(film, firsts, lasts)
+    for drawn in (sheets, comparisons):
+        assert len(drawn) == 2 and drawn.shape[-1] == 3 and drawn.dtype == torch.float32
+        assert 0 <= drawn.min() < drawn.max() <= 1
+        assert not torch.equal(drawn[0], drawn[1])
+    alone, _ = nodes["Inspect"].inspect(film, firsts[:1], lasts[:1])
+    assert torch.equal(sheets[:1], alone)
+    with pytest.raises(Exception, match="the last has 3"):
+        nodes["Inspect"].inspect(film, firsts, images(3, channels=channels))
 
 
 def test_a_result_that_cannot_fit_is_refused_before_it_starts(nodes: dict[str, Any], film: Any) -> None:

@@ -1,0 +1,88 @@
+"""Help pages and translations, which cover every node, input and output, and nothing else."""
+
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tools.english import FILE, LOCALES, definitions
+
+PAGES = ROOT / "web" / "docs"
+LANGUAGES = ("en", "zh", "ja", "de")
+
+
+@pytest.fixture
+def expected(pack: ModuleType) -> dict[str, Any]:
+    """What the nodes say of themselves, in the form of the translations."""
+    return definitions(pack)
+
+
+def translations(language: str) -> dict[str, Any]:
+    return dict(json.loads((LOCALES / language / FILE).read_text(encoding="utf-8")))
+
+
+def shape(texts: Any) -> Any:
+    """Return the keys of nested translations, without the texts."""
+    return {key: shape(value) for key, value in texts.items()} if isinstance(texts, dict) else None
+
+
+def all_texts(texts: Any) -> list[str]:
+    return [text for value in texts.values() for text in all_texts(value)] if isinstance(texts, dict) else [texts]
+
+
+def rows(page: str, heading: str) -> list[str]:
+    """Return what the table under a heading explains: the names in its first column."""
+    _, _, after = page.partition(f"\n## {heading}\n")
+    return re.findall(r"^\| `(\w+)` \| \S", after.partition("\n## ")[0], re.MULTILINE)
+
+
+def test_comfyui_is_told_where_the_pages_are(pack: ModuleType) -> None:
+    assert ROOT / pack.WEB_DIRECTORY / "docs" == PAGES
+
+
+def test_every_node_has_a_page_and_nothing_else_has(expected: dict[str, Any]) -> None:
+    assert {path.stem for path in PAGES.glob("*.md")} == set(expected)
+
+
+def test_a_page_explains_each_input_and_output_and_no_other(expected: dict[str, Any]) -> None:
+    for name, node in expected.items():
+        page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {node['display_name']}\n")
+        assert rows(page, "Inputs") == list(node["inputs"]), name
+        assert rows(page, "Outputs") == [output["name"] for output in node["outputs"].values()], name
+        assert "\n## Common mistakes\n" in page or "\n## What helps\n" in page, name
+
+
+def test_the_pictures_of_the_pages_are_there_and_all_are_shown() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in PAGES.glob("*.md"))
+    shown = set(re.findall(r"(?:\]\(|src=\")(images/[\w.]+)", text))
+    files = {f"images/{path.name}" for path in (PAGES / "images").iterdir() if path.suffix != ".md"}
+    assert shown == files and len(files) > 2
+    licence = (PAGES / "images" / "LICENSE.md").read_text(encoding="utf-8")
+    assert all(Path(name).name in licence for name in files)
+
+
+def test_there_are_these_languages() -> None:
+    assert {path.name for path in LOCALES.iterdir()} == set(LANGUAGES)
+
+
+def test_the_english_file_says_what_the_nodes_say(expected: dict[str, Any]) -> None:
+    assert translations("en") == expected, "python -m tools.english writes it"
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_a_language_has_every_name_and_tooltip_and_no_other(expected: dict[str, Any], language: str) -> None:
+    found = translations(language)
+    assert shape(found) == shape(expected)
+    long = {text for text in all_texts(expected) if len(text) > 20}
+    assert long.isdisjoint(all_texts(found)), "a text was left in English"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_text_holds_what_the_page_takes_for_its_own_syntax(language: str) -> None:
+    for text in all_texts(translations(language)):
+        assert text.strip() and not re.search(r"[{}|@]", text), text

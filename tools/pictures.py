@@ -1,0 +1,104 @@
+"""Draw the pictures of the registry's page and of the help pages: python -m tools.pictures."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+
+from ov_film.figures import comparison, inspection
+from ov_film.frame_rate import frame_rate
+from ov_film.frames import Frame, read_frame
+from ov_film.model import FilmModel
+from ov_film.video import write_webm
+
+_ROOT = Path(__file__).absolute().parent.parent
+_SAMPLES, _DOCS, _HELP = _ROOT / "samples", _ROOT / "docs", _ROOT / "web" / "docs" / "images"
+_EXAMPLES = _ROOT / "example_workflows"
+
+_FINER = 4  # drawn so many times larger, for smooth edges
+_ABOVE, _BELOW = (10, 26, 58), (22, 104, 168)  # the background's colours
+_SOURCE, _NEW = (255, 255, 255), (120, 220, 255)
+_JPEG_WIDTH, _THUMBNAIL_WIDTH, _JPEG_QUALITY = 1200, 640, 82
+
+
+def main() -> None:
+    """Draw every picture, over those that are there."""
+    _icon().save(_DOCS / "icon.png", optimize=True)
+    _banner().save(_DOCS / "banner.png", optimize=True)
+    frames = [read_frame(_SAMPLES / f"{name}.png") for name in ("first", "last", "next")]
+    model = FilmModel.load("film_lite", device="CPU", precision="f32")
+    first, last = frames[:2]
+    details = model.inspect(first, last)
+    _save_jpeg(_HELP / "inspect.jpg", inspection(first, last, details))
+    _save_jpeg(_HELP / "pair.jpg", comparison(first, details.midpoint, last))
+    _save_jpeg(_EXAMPLES / "inspect.jpg", inspection(first, last, details), _THUMBNAIL_WIDTH)
+    write_webm(_HELP / "recursive.webm", _half_size(_there_and_back(model, frames)), frame_rate(16), crf=40)
+
+
+def _icon(side: int = 400) -> Image.Image:
+    """Draw a gap: two frames that were given, and the new one between them."""
+    image = _background(side, side)
+    _draw_balls(image, gaps=1, steps=2, margin=0.24, ground=0.64, radius=0.155 * side)
+    return image.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def _banner(width: int = 1260, height: int = 540) -> Image.Image:
+    """Draw the name over two gaps, with three new frames in each."""
+    image = _background(width, height)
+    _draw_balls(image, gaps=2, steps=4, margin=0.1, ground=0.72, radius=0.06 * width)
+    draw = ImageDraw.Draw(image)
+    middle = width * _FINER / 2
+    for text, size, top, colour in (("FILM OpenVINO", 92, 58, _SOURCE),
+                                    ("smooth motion between your frames, without CUDA", 34, 176, _NEW)):
+        draw.text((middle, top * _FINER), text, colour, ImageFont.load_default(size * _FINER), anchor="ma")
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _background(width: int, height: int) -> Image.Image:
+    share = np.linspace(0, 1, height * _FINER)[:, np.newaxis, np.newaxis]
+    rows = (1 - share) * np.array(_ABOVE) + share * np.array(_BELOW)
+    return Image.fromarray(np.rint(rows).astype(np.uint8).repeat(width * _FINER, axis=1))
+
+
+def _draw_balls(image: Image.Image, gaps: int, steps: int, margin: float, ground: float, radius: float) -> None:
+    """Draw balls that bounce from frame to frame: white where one was given, small and blue where it is new."""
+    radius *= _FINER
+    balls = []
+    for index in range(gaps * steps + 1):
+        place = margin + (1 - 2 * margin) * index / (gaps * steps)
+        bounce = 1.3 * np.sin(np.pi * (index % steps) / steps)
+        balls.append((place * image.width, ground * image.height - bounce * radius, index % steps == 0))
+    glow = Image.new("RGB", image.size)
+    for x, y, given in balls:
+        _draw_ball(glow, x, y, radius, given)
+    light = glow.filter(ImageFilter.GaussianBlur(radius / 2)).point(lambda value: value // 3)
+    image.paste(ImageChops.add(image, light))
+    for x, y, given in balls:
+        _draw_ball(image, x, y, radius * (0.9 if given else 0.62), given)
+
+
+def _draw_ball(image: Image.Image, x: float, y: float, radius: float, given: bool) -> None:
+    ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), _SOURCE if given else _NEW)
+
+
+def _save_jpeg(path: Path, picture: np.ndarray, width: int = _JPEG_WIDTH) -> None:
+    image = Image.fromarray(picture)
+    image.thumbnail((width, width), Image.Resampling.LANCZOS)
+    image.save(path, quality=_JPEG_QUALITY, optimize=True)
+
+
+def _there_and_back(model: FilmModel, frames: list[Frame]) -> Iterator[Frame]:
+    """Yield the frames made smooth, and back again, so that the clip can be played in a loop."""
+    smooth = list(model.interpolate_sequence(frames, 3))
+    yield from smooth
+    yield from smooth[-2:0:-1]
+
+
+def _half_size(frames: Iterator[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        yield (frame[::2, ::2] + frame[1::2, ::2] + frame[::2, 1::2] + frame[1::2, 1::2]) / np.float32(4)
+
+
+if __name__ == "__main__":
+    main()
