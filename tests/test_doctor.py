@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,3 +163,12 @@ def test_the_command_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None
     for heading in ("Packages", "Devices", "Models", "Speed", "Troubles", "Next"):
         assert f"\n{heading}\n" in printed
     assert "(estimate by pixels)" in printed
+
+
+@pytest.mark.parametrize(("module", "package"), [("openvino", "openvino"), ("cv2", "opencv-python"), ("av", "av")])
+def test_a_package_that_cannot_be_imported_is_told_of_and_the_rest_of_the_page_is_there(
+        module: str, package: str) -> None:
+    program = f"import sys; sys.modules['{module}'] = None; from ov_film.cli import main; sys.exit(main(['doctor']))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr == ""
+    assert f"{package} can't be imported" in done.stdout and "\nNext\n" in done.stdout
