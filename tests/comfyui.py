@@ -68,7 +68,7 @@ class ComfyUI:
     """A running server; its folders (input, output, models, …) lie in `base`."""
 
     def __init__(self, base: Path, port: int) -> None:
-        self.input, self.output, self.temp = base / "input", base / "output", base / "temp"
+        self.base, self.input, self.output = base, base / "input", base / "output"
         self._log = base / "log.txt"
         self._address = f"127.0.0.1:{port}"
 
@@ -122,7 +122,7 @@ class ComfyUI:
             if on_progress:
                 on_progress(data["node"], data["value"])
         elif kind == "executed":
-            run.files += [(self.temp if file["type"] == "temp" else self.output) / file["subfolder"] / file["filename"]
+            run.files += [self.base / file["type"] / file["subfolder"] / file["filename"]
                           for file in data["output"]["images"]]
         elif kind == "execution_error":
             run.error = data["exception_message"]
