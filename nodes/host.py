@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from PIL import Image
 
@@ -25,11 +25,12 @@ if folder_paths is not None:
 
 
 class OutputFile(NamedTuple):
-    """A file to write in the output folder: its path, and its name and subfolder as the page asks for it."""
+    """A file to write in the output or temp folder: its path, and how the page asks for it."""
 
     path: Path
     name: str
     subfolder: str
+    kind: Literal["output", "temp"]
 
 
 def models_folders() -> list[Path]:
@@ -47,19 +48,24 @@ def check_prefix(prefix: str) -> None:
                         "without, such as film/interpolated.")
 
 
-def output_file(prefix: str, width: int, height: int, suffix: str) -> OutputFile:
-    """Return the next free file of a prefix, counted as ComfyUI counts.
+def output_file(prefix: str, width: int, height: int, suffix: str, kind: Literal["output", "temp"]) -> OutputFile:
+    """Return the next free file of a prefix, counted as ComfyUI counts, in the output folder or the temp folder.
 
     Raises:
-        FilmError: the prefix names no file, or one outside the output folder.
+        FilmError: the prefix names no file, or one outside the folder, or its folder can't be made or read.
     """
     check_prefix(prefix)
     if folder_paths is None:
-        return OutputFile(Path("output") / f"{prefix}_00001_{suffix}", f"{prefix}_00001_{suffix}", "")
-    folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), width, height)
+        name = f"{prefix}_00001_{suffix}"
+        return OutputFile(Path(kind) / name, name, "", kind)
+    root = folder_paths.get_output_directory() if kind == "output" else folder_paths.get_temp_directory()
+    try:
+        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    except OSError as error:
+        raise FilmError(f"The folder of {prefix} can't be used in {root} ({error.strerror}): choose another prefix or "
+                        "mend the folder.") from error
     name = f"{stem}_{counter:05}_{suffix}"
-    return OutputFile(Path(folder) / name, name, subfolder)
+    return OutputFile(Path(folder) / name, name, subfolder, kind)
 
 
 def metadata_wanted() -> bool:

@@ -21,18 +21,20 @@ Frame = NDArray[np.float32]
 _LEAST, _MOST = -1.0, 2.0
 
 
-def check_frame(frame: Any, name: str) -> Frame:
-    """Return the frame if it is one.
+def check_frame(frame: Any, name: str, channels: int = 3) -> Frame:
+    """Return the frame if it is one, RGB or, with 4 channels, RGBA.
 
     Raises:
-        FilmError: it is not (H,W,3) float32, is empty, not finite, or not in [0,1] save a little overshoot.
+        FilmError: it is not (H,W,channels) float32, is empty, not finite, or not in [0,1] save a little overshoot.
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.float32:
         kind = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
         raise FilmError(f"{name} is {kind} where a NumPy array of float32 in [0,1] belongs: convert it (uint8: divide "
                         "by 255).")
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
-        raise FilmError(f"{name} has shape {frame.shape} where (height, width, 3) belongs: give one RGB frame.")
+    if frame.ndim != 3 or frame.shape[2] != channels or frame.size == 0:
+        kind = "RGB" if channels == 3 else "RGBA"
+        raise FilmError(f"{name} has shape {frame.shape} where (height, width, {channels}) belongs: give one {kind} "
+                        "frame.")
     least, most = float(frame.min()), float(frame.max())
     if not _LEAST <= least <= most <= _MOST:  # a NaN compares as false
         raise FilmError(f"{name} has values from {least:g} to {most:g} where [0,1] belongs: scale it (from [0,255]: "
@@ -54,8 +56,9 @@ def size_text(frame: Frame) -> str:
 
 def padded(frame: Frame, multiple: int) -> Frame:
     """Return the frame clamped to [0,1], its last row and column repeated until both sides are multiples."""
-    height, width = frame.shape[:2]
-    return np.pad(frame.clip(0, 1), ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+    below, right = (-side % multiple for side in frame.shape[:2])
+    clamped = frame.clip(0, 1)
+    return np.pad(clamped, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else clamped
 
 
 def read_frame(path: Path) -> Frame:

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import wave
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -272,6 +273,26 @@ def test_the_example_of_inspect_shows_the_frame_and_where_it_comes_from(
     assert len(pictures) == 3 and pictures[0].shape == (SIZE[1], SIZE[0], 3)
     _, compared, sheet = pictures
     assert sheet.shape[1] == compared.shape[1] > 900 and sheet.shape[0] > compared.shape[0] > 300
+
+
+def test_a_preview_with_sound_and_the_values_of_nodes_in_its_name(server: ComfyUI) -> None:
+    with wave.open(str(server.input / "sound.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(22050)
+        file.writeframes(bytes(22050 * 2 * 2))
+    prompt = colour_prompt(frames=12)
+    prompt["3"] = {"class_type": "LoadAudio", "inputs": {"audio": "sound.wav"}}
+    prompt["4"] = {"class_type": "PrimitiveString", "inputs": {"value": "%EmptyImage.batch_size%/%date:yyyy%_%width%"}}
+    prompt["2"]["inputs"] |= {"audio": ["3", 0], "filename_prefix": ["4", 0], "quality": "small", "pingpong": True,
+                              "save_output": False, "save_first_frame": True}
+    run = server.run(prompt)
+    assert run.error is None
+    clip, = run.files
+    assert re.fullmatch(r"temp/12/20\d\d_64_00001_\.webm", clip.relative_to(server.base).as_posix())
+    assert clip.with_suffix(".png").is_file()
+    with av.open(str(clip)) as container:
+        assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(video=0)) == 22
 
 
 def test_without_metadata_the_file_holds_no_workflow(tmp_path: Path) -> None:

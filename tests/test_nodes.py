@@ -56,7 +56,8 @@ def test_inputs_stand_in_the_order_that_workflows_hold(pack: ModuleType) -> None
         "FilmOpenVINOLoader": ["model", "device", "precision", "tile"],
         "FilmOpenVINOInterpolatePair": ["model", "first", "last", "time", "method"],
         "FilmOpenVINORecursiveInterpolate": ["model", "images", "times_to_interpolate", "last", "method"],
-        "FilmOpenVINOSaveWebM": ["images", "filename_prefix", "fps", "crf", "codec"],
+        "FilmOpenVINOSaveWebM": ["images", "filename_prefix", "fps", "crf", "codec", "audio", "quality", "exact_fps",
+                                 "alpha", "pingpong", "loop_count", "save_output", "save_first_frame"],
         "FilmOpenVINOInspect": ["model", "first", "last"]}
 
 
@@ -197,7 +198,8 @@ def test_save_webm_writes_a_counted_file_with_the_workflow(nodes: dict[str, Any]
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     workflow = {"workflow": {"nodes": ["Łódź"]}}
-    result = nodes["SaveWebM"].save(images(3, channels=4), "clips/test", 23.976, 20, "vp9", {"1": {}}, workflow)
+    result = nodes["SaveWebM"].save(images(3, channels=4), "clips/test", 23.976, 20, "vp9", prompt={"1": {}},
+                                    extra_pnginfo=workflow)
     shown, = result["ui"]["images"]
     assert result["ui"]["animated"] == (True,) and shown["type"] == "output"
     with av.open(str(tmp_path / "output" / shown["filename"])) as container:

@@ -14,9 +14,10 @@ import pytest
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ov_film import video
+from ov_film import encoding
+from ov_film.encoding import Codec
 from ov_film.errors import FilmError
-from ov_film.video import Codec, write_webm
+from ov_film.video import write_webm
 
 RATE = Fraction(24)
 CODECS: tuple[Codec, ...] = ("vp9", "av1")
@@ -28,10 +29,10 @@ def flat(colour: Any = 0.5, height: int = 64, width: int = 64) -> NDArray[np.flo
     return np.full((height, width, 3), colour, np.float32)
 
 
-def noise(count: int, height: int = 64, width: int = 64) -> Iterator[NDArray[np.float32]]:
+def noise(count: int, height: int = 64, width: int = 64, channels: int = 3) -> Iterator[NDArray[np.float32]]:
     random = np.random.default_rng(0)
     for _ in range(count):
-        yield random.random((height, width, 3), np.float32)
+        yield random.random((height, width, channels), np.float32)
 
 
 def decoded(path: Path) -> list[VideoFrame]:
@@ -211,7 +212,8 @@ def test_a_lower_crf_gives_a_larger_file_down_to_zero(tmp_path: Path, codec: Cod
     ({"frame_rate": Fraction(-24)}, r"rate is -24 .*1/100 to 1000"),
     ({"frame_rate": Fraction(1001)}, r"rate is 1001 .*1/100 to 1000"),
     ({"frame_rate": Fraction(480), "codec": "av1"}, r"rate is 480 .*av1.*1/100 to 240"),
-    ({"codec": "h264"}, r"'h264'.*vp9, av1"),
+    ({"codec": "mpeg2"}, r"'mpeg2'.*vp9, av1"),
+    ({"codec": "h264"}, r"h264.*vp9, av1"),
     ({"frames": []}, r"video\.webm.*no frames"),
 ])
 def test_a_wrong_argument_is_named_with_what_would_be_right(
@@ -226,7 +228,7 @@ def test_a_missing_encoder_is_named_before_any_frame_is_made(tmp_path: Path, mon
     def lacking(name: str, mode: str) -> None:
         raise av.codec.codec.UnknownCodecError(name)
 
-    monkeypatch.setattr(video.av, "Codec", lacking)
+    monkeypatch.setattr(encoding.av, "Codec", lacking)
     frames = noise(1)
     with pytest.raises(FilmError, match=r"av1.*libsvtav1.*PyAV.*--upgrade av"):
         write_webm(tmp_path / "video.webm", frames, RATE, codec="av1")
@@ -310,6 +312,62 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["/proc/video.webm", "/dev/full/video.webm"])
+def test_a_folder_that_takes_no_files_is_named_before_any_frame_is_made(path: str) -> None:
+    frames = noise(1)
+    with pytest.raises(FilmError, match=f"{path} can't be written"):
+        write_webm(Path(path), frames, RATE)
+    assert len(list(frames)) == 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (63, 97), (1, 1), (200, 33)])
+def test_lossless_gives_8_bits_of_rgb_back_exactly_and_odd_sides_stay(tmp_path: Path, height: int, width: int) -> None:
+    path = tmp_path / "lossless.webm"
+    levels = [np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8) for seed in range(5)]
+    write_webm(path, (frame.astype(np.float32) / 255 for frame in levels), RATE, lossless=True)
+    for frame, picture in zip(levels, decoded(path), strict=True):
+        assert (picture.format.name, picture.colorspace, picture.color_range) == ("gbrp", 0, 2)
+        np.testing.assert_array_equal(picture.to_ndarray(format="rgb24"), frame)
+
+
+def test_alpha_comes_back_where_it_is_decoded_and_colours_are_not_multiplied_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "alpha.webm"
+    frames = [np.dstack([flat(COLOURS[number], 131, 97), np.broadcast_to(np.linspace(0, 1, 97, dtype=np.float32),
+                                                                         (131, 97))]) for number in range(4)]
+    write_webm(path, frames, RATE, crf=4, alpha=True)
+    pictures = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.metadata["alpha_mode"] == "1"
+        decoder = av.CodecContext.create("libvpx-vp9", "r")  # FFmpeg's own decoder leaves the alpha out
+        for packet in container.demux(stream):
+            pictures += decoder.decode(packet)
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert picture.format.name == "yuva420p"
+        *colour, alpha = (np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, :plane.width]
+                          for plane in picture.planes)
+        assert np.abs(alpha[:131, :97] - frame[..., 3] * 255).max() <= 2
+        levels = [16 + 219 * (frame[0, 0, :3] @ [0.2126, 0.7152, 0.0722])]
+        levels += [128 + 224 * (frame[0, 0, channel] - (levels[0] - 16) / 219) / scale
+                   for channel, scale in ((2, 1.8556), (0, 1.5748))]
+        for plane, level in zip(colour, levels, strict=True):
+            assert np.abs(plane - level).max() <= 2
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"alpha": True, "codec": "av1"}, "av1 has no alpha: choose codec vp9"),
+    ({"lossless": True, "codec": "av1"}, "not to be had with codec av1: choose codec vp9"),
+    ({"lossless": True, "alpha": True}, "not to be had with alpha"),
+    ({"alpha": True}, r"shape \(64, 64, 3\) where \(height, width, 4\)"),
+])
+def test_what_does_not_go_together_is_told_and_nothing_is_left(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FilmError, match=message):
+        write_webm(tmp_path / "video.webm", [flat()], RATE, **arguments)
     assert not list(tmp_path.iterdir())
 
 
