@@ -133,7 +133,7 @@ class Encoding:
         bits: 8 or 10; None is 8 (av1: 10).
         alpha: whether frames have a fourth channel (vp9 alone).
         colour: what the stream is tagged with; the conversion follows its matrix and range.
-        lossless: whether the 8 bits of RGB come back exactly, without a matrix, at any CRF (vp9 alone, without alpha).
+        lossless: whether the 8 bits of RGB come back exactly, at any CRF (vp9 alone, 8 bits, no alpha).
 
     Raises:
         FilmError: a value is out of range or doesn't go with another, or PyAV lacks the encoder.
@@ -154,9 +154,10 @@ class Encoding:
                             f"{encoder.smallest_crf} (smallest file).")
         if self.alpha and self.codec != "vp9":
             raise FilmError(f"Codec {self.codec} has no alpha: choose codec vp9, or leave the alpha out.")
-        if self.lossless and (self.codec != "vp9" or self.alpha):
-            culprit = "alpha" if self.alpha else f"codec {self.codec}"
-            raise FilmError(f"Lossless is not to be had with {culprit}: choose codec vp9 without alpha, or a low CRF.")
+        if self.lossless and (self.codec != "vp9" or self.alpha or self.sample_bits != 8):
+            culprit = "alpha" if self.alpha else f"codec {self.codec} and {self.sample_bits} bits"
+            raise FilmError(f"Lossless is not to be had with {culprit}: choose codec vp9, 8 bits and no alpha, or a "
+                            "low CRF.")
         if self.pixel_format not in _pixel_formats(self.codec):
             raise FilmError(f"Codec {self.codec} with {self.sample_bits} bits is more than {encoder.name} of PyAV "
                             f"{av.__version__} can do: choose {encoder.bits} bits or another codec.")

@@ -168,6 +168,7 @@ def test_the_shape_of_a_pixel_is_not_lost_without_a_word(tmp_path: Path, codec: 
     ({"codec": "h264", "bits": 12}, "h264 with 12 bits is more than libx264 .*choose 8 bits"),
     ({"codec": "h265", "alpha": True}, "h265 has no alpha"),
     ({"codec": "h264", "lossless": True}, "not to be had with codec h264"),
+    ({"lossless": True, "bits": 10}, "not to be had with codec vp9 and 10 bits: choose .* 8 bits"),
     ({"colour": Colour(matrix=2)}, "Colour matrix is 2: choose one of 1, 4, 5, 6, 7, 9"),
     ({"codec": "mpeg2"}, "'mpeg2': choose one of vp9, av1, h264, h265"),
 ])

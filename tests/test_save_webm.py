@@ -132,7 +132,7 @@ def test_alpha_is_kept_where_images_have_it_unless_it_is_switched_off(save: Any)
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"codec": "av1"}, "av1 has no alpha: choose codec vp9, or leave the alpha out"),
-    ({"quality": "lossless"}, "Lossless is not to be had with alpha: choose codec vp9 without alpha")])
+    ({"quality": "lossless"}, "Lossless is not to be had with alpha: choose codec vp9, 8 bits and no alpha")])
 def test_alpha_is_not_lost_without_a_word(save: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):
         save(shades(4), **options)

@@ -369,7 +369,7 @@ def test_each_frame_of_a_longer_clip_has_its_own_alpha(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"alpha": True, "codec": "av1"}, "av1 has no alpha: choose codec vp9"),
-    ({"lossless": True, "codec": "av1"}, "not to be had with codec av1: choose codec vp9"),
+    ({"lossless": True, "codec": "av1"}, "not to be had with codec av1 .*: choose codec vp9"),
     ({"lossless": True, "alpha": True}, "not to be had with alpha"),
     ({"alpha": True}, r"shape \(64, 64, 3\) where \(height, width, 4\)"),
 ])
