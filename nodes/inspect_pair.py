@@ -10,7 +10,7 @@ from ..ov_film.figures import comparison, inspection
 from ..ov_film.memory import check_memory
 from ..ov_film.model import FilmModel
 from . import host
-from .images import checked_pairs, planes
+from .images import checked_pairs, counted, planes
 
 
 class InspectPair:
@@ -50,7 +50,7 @@ class InspectPair:
                 show(len(sheets), details.midpoint)
         finally:
             model.release_memory()
-        logging.info("FILM OpenVINO: %s, %d pairs inspected.", model.report(), len(sheets))
+        logging.info("FILM OpenVINO: %s, %s.", model.report(), counted(len(sheets), "pair"))
         return torch.stack(sheets), torch.stack(comparisons)
 
 

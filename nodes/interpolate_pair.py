@@ -8,7 +8,7 @@ import torch
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
 from . import host
-from .images import checked_pairs, joined, planes
+from .images import checked_pairs, counted, joined, planes
 
 
 class InterpolatePair:
@@ -53,5 +53,5 @@ class InterpolatePair:
                 show(index + 1, frame)
         finally:
             model.release_memory()
-        logging.info("FILM OpenVINO: %s, %d frames.", model.report(), count)
+        logging.info("FILM OpenVINO: %s, %s.", model.report(), counted(count, "new frame"))
         return (result,)

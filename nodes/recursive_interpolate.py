@@ -11,7 +11,7 @@ from ..ov_film.frames import Frame
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
 from . import host
-from .images import Frames, check_alike, frames_of, joined, planes
+from .images import Frames, check_alike, counted, frames_of, joined, planes
 
 
 class RecursiveInterpolate:
@@ -74,7 +74,7 @@ class RecursiveInterpolate:
                 show(done, frame)
         finally:
             model.release_memory()
-        logging.info("FILM OpenVINO: %s, %d new frames.", model.report(), done)
+        logging.info("FILM OpenVINO: %s, %s.", model.report(), counted(done, "new frame"))
         return result, multiplier
 
 

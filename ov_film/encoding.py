@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -133,7 +133,7 @@ class Encoding:
         bits: 8 or 10; None is 8 (av1: 10).
         alpha: whether frames have a fourth channel (vp9 alone).
         colour: what the stream is tagged with; the conversion follows its matrix and range.
-        lossless: whether the 8 bits of RGB come back exactly, without a matrix, at any CRF (vp9 alone, without alpha).
+        lossless: whether the 8 bits of RGB come back exactly, at any CRF (vp9 alone, 8 bits, no alpha).
 
     Raises:
         FilmError: a value is out of range or doesn't go with another, or PyAV lacks the encoder.
@@ -154,13 +154,19 @@ class Encoding:
                             f"{encoder.smallest_crf} (smallest file).")
         if self.alpha and self.codec != "vp9":
             raise FilmError(f"Codec {self.codec} has no alpha: choose codec vp9, or leave the alpha out.")
-        if self.lossless and (self.codec != "vp9" or self.alpha):
-            culprit = "alpha" if self.alpha else f"codec {self.codec}"
-            raise FilmError(f"Lossless is not to be had with {culprit}: choose codec vp9 without alpha, or a low CRF.")
+        if self.lossless and (self.codec != "vp9" or self.alpha or self.sample_bits != 8):
+            culprit = "alpha" if self.alpha else f"codec {self.codec} and {self.sample_bits} bits"
+            raise FilmError(f"Lossless is not to be had with {culprit}: choose codec vp9, 8 bits and no alpha, or a "
+                            "low CRF.")
         if self.pixel_format not in _pixel_formats(self.codec):
             raise FilmError(f"Codec {self.codec} with {self.sample_bits} bits is more than {encoder.name} of PyAV "
                             f"{av.__version__} can do: choose {encoder.bits} bits or another codec.")
         check_colour(self.colour)
+
+    @property
+    def encoder(self) -> str:
+        """FFmpeg's name of the encoder."""
+        return _ENCODERS[self.codec].name
 
     @property
     def sample_bits(self) -> int:
@@ -255,8 +261,8 @@ class Encoder:
         if sample_aspect_ratio != 1 and encoding.codec in ("vp9", "av1") and container.format.name in _MATROSKA:
             raise FilmError(f"Pixels of aspect {sample_aspect_ratio} can't be written with codec {encoding.codec} into "
                             f"{container.format.name}: choose codec h264 or h265, or the suffix .mp4.")
-        self.stream: VideoStream = container.add_stream(
-            encoder.name, rate=encoding.exact_rate(frame_rate), options=encoding.options)
+        stream = container.add_stream(encoding.encoder, rate=encoding.exact_rate(frame_rate), options=encoding.options)
+        self.stream = cast(VideoStream, stream)
         context = self.stream.codec_context
         context.width, context.height = (side + -side % encoding.multiple for side in (width, height))
         context.pix_fmt = encoding.pixel_format

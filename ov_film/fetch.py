@@ -171,7 +171,7 @@ def _from_url(url: str, scratch: Path) -> Path:
             try:
                 pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=_PATIENCE)(url, output, None)
             except requests.HTTPError as error:  # an answer, no broken transfer: pooch must not ask again
-                raise FilmError(f"Server refuses the download ({error}): open the address in a browser, save the "
+                raise FilmError(f"The server refuses the download ({error}): open the address in a browser, save the "
                                 "archive, and give the file as --source.") from error
             if Path(output).stat().st_size < bar.total:  # requests over urllib3 1.26 takes that for the end
                 raise requests.ConnectionError

@@ -24,7 +24,7 @@ _HUES = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 
 _HUES = np.concatenate([[[1, 0, 0]], _HUES])
 
 _GAP, _CAPTION, _TEXT = 16, 26, 15  # pixels: between panels, of a caption's line, of letters
-_LEAST_SIDE, _MOST_SIDE = 320, 640  # of a panel; smaller frames are enlarged, larger ones are shrunk
+_LEAST_SIDE, _MOST_SIDE = 360, 640  # of a panel; smaller frames are enlarged, larger ones are shrunk
 _WHEEL = 128
 _DARK, _LIGHT = (32, 32, 32), (110, 110, 110)
 _MOST_DIFFERENCE = 64 / 255  # what the scale of differences ends at; noise and dithering stay dark

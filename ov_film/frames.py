@@ -61,12 +61,6 @@ def padded(frame: Frame, multiple: int) -> Frame:
     return np.pad(clamped, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else clamped
 
 
-def halved(frame: Frame) -> Frame:
-    """Return the frame (H,W,3) of even sides at half its size: each pixel is the mean of four."""
-    half = cv2.resize(frame, (frame.shape[1] // 2, frame.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    return half.astype(np.float32, copy=False)
-
-
 def read_frame(path: Path) -> Frame:
     """Read an image of any kind that OpenCV reads, 8 or 16 bits; alpha is dropped, grey becomes RGB.
 

@@ -63,15 +63,14 @@ def read_manifest(folder: Path) -> Manifest:
         fields = json.loads(path.read_text(encoding="utf-8"))
         written = fields["format"]
         if written != FORMAT:
-            raise FilmError(f"Model {folder} has format {written} where this version reads {FORMAT}: convert it again "
-                            "(python install.py --force).")
+            raise FilmError(f"Model {folder} has format {written} where this version reads {FORMAT}: {_anew(folder)}.")
         return Manifest(FilmConfiguration.from_json(fields["configuration"]), str(fields["source"]),
                         dict(fields["parity"]), dict(fields["checksums"]), dict(fields.get("int8", {})))
     except FileNotFoundError as error:
         raise FilmError(f"Folder {folder} holds no {MANIFEST}, so it is no converted model: convert one into it "
                         f"(python -m ov_film convert SAVED_MODEL {folder}).") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FilmError(f"{path} is damaged ({error!r}): convert the model again.") from error
+        raise FilmError(f"{path} is damaged ({error!r}): {_anew(folder)}.") from error
 
 
 def file_checksums(folder: Path) -> dict[str, str]:
@@ -92,13 +91,23 @@ def checked_manifest(folder: Path) -> Manifest:
     try:
         found = file_checksums(folder)
     except OSError as error:
-        raise FilmError(f"Model file {error.filename} can't be read ({error.strerror}): convert the model "
-                        "again.") from error
+        raise FilmError(f"Model file {error.filename} can't be read ({error.strerror}): {_anew(folder)}.") from error
     for name, checksum in found.items():
         if manifest.checksums.get(name) != checksum:
             raise FilmError(f"Model file {folder / name} is damaged (its checksum is not the one in {MANIFEST}): "
-                            "convert the model again.")
+                            f"{_anew(folder)}.")
     return manifest
+
+
+def _anew(folder: Path) -> str:
+    """Return how to make a model's folder anew."""
+    if folder.parent == _BUNDLED:
+        return "install this pack again"
+    if folder.name.endswith(INT8_SUFFIX):
+        return f"make it again (python -m ov_film quantize {folder.name.removesuffix(INT8_SUFFIX)})"
+    if folder.name == FULL_MODEL:
+        return "convert it again (python install.py --force)"
+    return "convert it again (python -m ov_film convert SAVED_MODEL OUT_FOLDER)"
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -144,7 +153,8 @@ def installed_model(name: str, folders: Iterable[Path] | None = None) -> Path:
     """
     models = find_models(folders)
     if name not in models:
-        remedy = f"run python install.py in {_PACK} to fetch it" if name == FULL_MODEL else "choose one of these"
+        remedy = (f"run python install.py in {_PACK}, with ComfyUI's Python, to fetch it" if name == FULL_MODEL
+                  else "choose one of these")
         raise FilmError(f"Model {name!r} is not installed (installed: {', '.join(models)}): {remedy}.")
     return models[name]
 

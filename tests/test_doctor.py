@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +115,8 @@ def test_a_damaged_model_is_a_trouble(small_folder: Path, tmp_path: Path) -> Non
     folder = shutil.copytree(small_folder, tmp_path / "film")
     assert model_troubles([tmp_path]) == []
     (folder / "fusion.bin").write_bytes(b"")
-    assert len(model_troubles([tmp_path])) == 1 and "is damaged" in model_troubles([tmp_path])[0]
+    trouble, = model_troubles([tmp_path])
+    assert "fusion.bin is damaged" in trouble and trouble.endswith("convert it again (python install.py --force)")
     (folder / "film.json").write_text("{}")
     assert "is damaged" in page(FACTS, [tmp_path])
 
@@ -160,3 +163,12 @@ def test_the_command_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None
     for heading in ("Packages", "Devices", "Models", "Speed", "Troubles", "Next"):
         assert f"\n{heading}\n" in printed
     assert "(estimate by pixels)" in printed
+
+
+@pytest.mark.parametrize(("module", "package"), [("openvino", "openvino"), ("cv2", "opencv-python"), ("av", "av")])
+def test_a_package_that_cannot_be_imported_is_told_of_and_the_rest_of_the_page_is_there(
+        module: str, package: str) -> None:
+    program = f"import sys; sys.modules['{module}'] = None; from ov_film.cli import main; sys.exit(main(['doctor']))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr == ""
+    assert f"{package} can't be imported" in done.stdout and "\nNext\n" in done.stdout

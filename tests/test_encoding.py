@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.filter
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from ov_film.colour import Colour
@@ -58,8 +58,16 @@ def decoded(path: Path) -> list[VideoFrame]:
 
 def rgb(frame: VideoFrame) -> NDArray[np.float64]:
     """RGB from 0 to 255 as FFmpeg's scaler reads the tags."""
-    exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-    return frame.reformat(format="rgb24", interpolation=exact).to_ndarray().astype(np.float64)
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name,
+                              time_base=Fraction(1, 1000))
+    scaler = graph.add("scale", flags="bicubic+accurate_rnd+full_chroma_int")
+    source.link_to(scaler)
+    scaler.link_to(pixels := graph.add("format", "rgb24"))
+    pixels.link_to(graph.add("buffersink"))
+    graph.configure()
+    graph.push(frame)
+    return graph.pull().to_ndarray().astype(np.float64)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), TAKEN)
@@ -160,12 +168,19 @@ def test_the_shape_of_a_pixel_is_not_lost_without_a_word(tmp_path: Path, codec: 
     ({"codec": "h264", "bits": 12}, "h264 with 12 bits is more than libx264 .*choose 8 bits"),
     ({"codec": "h265", "alpha": True}, "h265 has no alpha"),
     ({"codec": "h264", "lossless": True}, "not to be had with codec h264"),
+    ({"lossless": True, "bits": 10}, "not to be had with codec vp9 and 10 bits: choose .* 8 bits"),
     ({"colour": Colour(matrix=2)}, "Colour matrix is 2: choose one of 1, 4, 5, 6, 7, 9"),
     ({"codec": "mpeg2"}, "'mpeg2': choose one of vp9, av1, h264, h265"),
 ])
 def test_what_cannot_be_done_is_told_at_once(options: dict[str, Any], message: str) -> None:
     with pytest.raises(FilmError, match=message):
         Encoding(**options)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_preset_that_the_encoder_does_not_know_is_refused(tmp_path: Path, codec: Codec) -> None:
+    with pytest.raises(FilmError, match=r"can't be encoded by .*another preset"):
+        encoded(tmp_path / "video.mkv", [picture(0)], Encoding(codec, preset="warp speed"))
 
 
 def test_an_unknown_quality_is_refused() -> None:

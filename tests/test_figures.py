@@ -52,11 +52,11 @@ def test_flows_that_do_not_lead_back_contradict_each_other_by_so_many_pixels() -
 
 
 def test_a_comparison_shows_the_frames_and_how_they_differ() -> None:
-    frames = [np.full((200, 320, 3), value, np.float32) for value in (0, 32 / 255, 64 / 255)]
+    frames = [np.full((200, 400, 3), value, np.float32) for value in (0, 32 / 255, 64 / 255)]
     drawn = comparison(*frames)
     for column, frame in enumerate(frames):
-        assert (drawn[150, 160 + column * 336] == to_8_bits(frame[:1, :1])).all()
-    brightness = [int(drawn[400, 160 + column * 336].sum()) for column in range(3)]
+        assert (drawn[150, 200 + column * 416] == to_8_bits(frame[:1, :1])).all()
+    brightness = [int(drawn[400, 200 + column * 416].sum()) for column in range(3)]
     assert brightness[0] == brightness[2] < brightness[1]
     assert np.allclose(difference(frames[0], frames[2]), 64 / 255)
 

@@ -34,10 +34,10 @@ def all_texts(texts: Any) -> list[str]:
     return [text for value in texts.values() for text in all_texts(value)] if isinstance(texts, dict) else [texts]
 
 
-def rows(page: str, heading: str) -> list[str]:
-    """Return what the table under a heading explains: the names in its first column."""
+def explained(page: str, heading: str) -> list[str]:
+    """Return the names that the list under a heading explains."""
     _, _, after = page.partition(f"\n## {heading}\n")
-    return re.findall(r"^\| `(\w+)` \| \S", after.partition("\n## ")[0], re.MULTILINE)
+    return re.findall(r"^- \*\*(\w+)\*\*: \S", after.partition("\n## ")[0], re.MULTILINE)
 
 
 def test_comfyui_is_told_where_the_pages_are(pack: ModuleType) -> None:
@@ -52,8 +52,8 @@ def test_a_page_explains_each_input_and_output_and_no_other(expected: dict[str, 
     for name, node in expected.items():
         page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
         assert page.startswith(f"# {node['display_name']}\n")
-        assert rows(page, "Inputs") == list(node["inputs"]), name
-        assert rows(page, "Outputs") == [output["name"] for output in node["outputs"].values()], name
+        assert explained(page, "Inputs") == list(node["inputs"]), name
+        assert explained(page, "Outputs") == [output["name"] for output in node["outputs"].values()], name
         assert "\n## Common mistakes\n" in page or "\n## What helps\n" in page, name
 
 
