@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -35,7 +36,9 @@ class CompiledModels:
         self.resolution, self.window = resolution, window
         self._lock = threading.Lock()
         self._cache = _writable(cache) if cache else None
-        self._compiled = {name: self._compile(self._shaped(read(name), name)) for name in MODELS}
+        with ThreadPoolExecutor() as threads:
+            compiled = threads.map(lambda name: self._compile(self._shaped(read(name), name)), MODELS)
+            self._compiled = dict(zip(MODELS, compiled, strict=True))
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
         """Run a model on what it needs of the inputs; the request is made anew, because one holds its tensors."""

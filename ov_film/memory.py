@@ -1,5 +1,8 @@
 """What a run will need in memory, whether that is there, and how large a frame is worked on whole."""
 
+import math
+from pathlib import Path
+
 import psutil
 
 from .configuration import FilmConfiguration
@@ -14,6 +17,7 @@ _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair; a frame that needs more is worked on in windows
 _WINDOW_BYTES = 2_000_000_000  # for the layers and two encodings of one window
 _JOINING_BYTES = 130  # a pixel of a frame in windows: what its windows are put together in
+_GROUP = Path("/sys/fs/cgroup")  # of version 2, as containers see their own
 _USUAL_MOTION = 37  # pixels: what windows are laid out for before the motion is known
 
 
@@ -77,8 +81,18 @@ def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: 
 
 def check_memory(needed: int, what: str) -> None:
     """Raise FilmError where fewer bytes are free than needed for what."""
-    free = psutil.virtual_memory().available
+    free = min(psutil.virtual_memory().available, _free_in_group())
     if needed > free:
         raise FilmError(f"{what} needs about {needed / 1e9:.1f} GB of memory where {free / 1e9:.1f} GB are free: use "
                         "smaller or fewer frames, a lower precision, a smaller tile or the smaller model film_lite, or "
                         "close programs.")
+
+
+def _free_in_group() -> float:
+    """Return the bytes left to the control group, as containers limit it; psutil knows the machine's memory only."""
+    try:
+        limit, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        cached = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())["inactive_file"]
+    except (OSError, ValueError, KeyError):  # no such system, no such group, or "max": no limit
+        return math.inf
+    return limit - used + int(cached)

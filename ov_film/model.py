@@ -1,8 +1,9 @@
 """A converted FILM, ready to run: frames in, frames in between out."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -74,6 +75,20 @@ class Report:
         return f"{self.model} on {self.device} ({self.full_name}), {int8}{self.precision}{at}"
 
 
+class End:
+    """A frame that gaps begin or end with, encoded when the first of them is worked on."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self._encoded: tuple[FilmPipeline, Encoding] | None = None
+
+    def encoded(self, network: FilmPipeline) -> Encoding:
+        """Return its encoding by a network."""
+        if self._encoded is None or self._encoded[0] is not network:
+            self._encoded = network, network.encode(self.frame)
+        return self._encoded[1]
+
+
 class FilmModel:
     """A FILM on a device. Use `FilmModel.load`."""
 
@@ -116,9 +131,9 @@ class FilmModel:
     def interpolate(self, first: Frame, last: Frame, time: float = 0.5, method: Method = "recursive") -> Frame:
         """Return the frame at a time between two frames.
 
-        The network was trained for the midpoint alone. "recursive" reaches other times by recursion towards them, to
-        the nearest multiple of 1/64 (so to within 1/128): 0 and 1 are the frames themselves, 0.25 takes two runs, 1/3
-        takes six. "direct" scales one flow to the very time, which takes one run.
+        The network was trained for the midpoint alone. "recursive" reaches other times by recursion towards them: 0 and
+        1 are the frames themselves, 0.25 takes two runs; times that no 16 halvings reach go to the nearest multiple of
+        1/64 (so to within 1/128), as 1/3 does in six runs. "direct" scales one flow to the very time, in one run.
 
         Args:
             first, last: (H,W,3) float32 RGB in [0,1], of one size.
@@ -131,26 +146,55 @@ class FilmModel:
         Raises:
             FilmError: a frame, the time or the method is out of bounds, the sizes differ, or memory can't suffice.
         """
-        self._check_pair(first, last)
-        _check_method(method)
         if not 0 <= time <= 1:
             raise FilmError(f"Time {time} is not between 0 (the first frame) and 1 (the last): choose one that is.")
-        target = round(time * TIME_STEPS) if method == "recursive" else time * TIME_STEPS
-        if target in (0, TIME_STEPS):
-            return first if target == 0 else last
-        network = self._network(first, times=2)
-        low, high = 0, TIME_STEPS
-        before, after = network.encode(first), network.encode(last)
-        while True:
-            middle = (low + high) // 2
-            share = 0.5 if method == "recursive" else time
-            frame = next(network.frames(network.pair(before, after), [share]))
-            if middle == target or method == "direct":
-                return frame
-            if target < middle:
-                high, after = middle, network.encode(frame)
-            else:
-                low, before = middle, network.encode(frame)
+        ends = self.end(first, "The first frame"), self.end(last, "The last frame")
+        exact = _reached(Fraction(time)) if method == "recursive" else Fraction(time)
+        if exact in (0, 1):
+            _check_method(method)
+            check_same_size(first, last, "The first frame", "the last frame")
+            return (first, last)[int(exact)]
+        return next(self.between(*ends, [exact], method))
+
+    def end(self, frame: Frame, name: str = "The frame") -> "End":
+        """Return a frame as an end of gaps; both gaps that it is an end of share its encoding.
+
+        Raises:
+            FilmError: it is no (H,W,3) float32 in [0,1]; the message calls it by the name.
+        """
+        check_frame(frame, name)
+        return End(frame)
+
+    def between(self, before: "End", after: "End", times: Sequence[Fraction], method: Method = "recursive",
+                names: tuple[str, str] = ("The first frame", "the last frame")) -> Iterator[Frame]:
+        """Yield the frames at some times between two ends, in order.
+
+        Args:
+            before, after: frames of one size, as `end` returns them.
+            times: in (0,1), rising. "recursive" rounds to multiples of 1/64 those that no halving reaches (see
+                `interpolate`).
+            method: "recursive" or "direct".
+            names: what messages call the two.
+
+        Raises:
+            FilmError: the method is none, the sizes differ, or memory can't suffice.
+        """
+        _check_method(method)
+        check_same_size(before.frame, after.frame, *names)
+        if not times:
+            return
+        if method == "direct":
+            network = self._network(after.frame, times=1)
+            pair = network.pair(before.encoded(network), after.encoded(network))
+            yield from network.frames(pair, [float(time) for time in times])
+            return
+        times = [_reached(time) for time in times]
+        network = self._network(after.frame, max(time.denominator for time in times).bit_length() - 1)
+        yield from [before.frame] * times.count(Fraction(0))
+        if inner := [time for time in times if 0 < time < 1]:
+            yield from _recursion(network, before.encoded(network), after.encoded(network), Fraction(0), Fraction(1),
+                                  inner)
+        yield from [after.frame] * times.count(Fraction(1))
 
     def interpolate_sequence(self, frames: Iterable[Frame], times: int,
                              method: Method = "recursive") -> Iterator[Frame]:
@@ -217,23 +261,15 @@ class FilmModel:
                       self._window(self._resolution))
 
     def _sequence(self, frames: Iterable[Frame], times: int, method: Method) -> Iterator[Frame]:
-        previous: Frame | None = None
-        before: Encoding | None = None
+        count = 1 << times
+        steps = [Fraction(step, count) for step in range(1, count)]
+        before: End | None = None
         for number, frame in enumerate(frames, start=1):
-            check_frame(frame, f"Frame {number}")
-            if previous is not None and times:
-                check_same_size(previous, frame, f"Frame {number - 1}", f"frame {number}")
-                network = self._network(frame, times if method == "recursive" else 1)
-                before = before or network.encode(previous)
-                after = network.encode(frame)
-                if method == "recursive":
-                    yield from _between(network, before, after, times)
-                else:
-                    count = 1 << times
-                    yield from network.frames(network.pair(before, after), [step / count for step in range(1, count)])
-                before = after
+            after = self.end(frame, f"Frame {number}")
+            if before is not None:
+                yield from self.between(before, after, steps, method, (f"Frame {number - 1}", f"frame {number}"))
             yield frame
-            previous = frame
+            before = after
 
     def _check_pair(self, first: Frame, last: Frame) -> None:
         check_frame(first, "The first frame")
@@ -273,13 +309,22 @@ def _check_method(method: str) -> None:
         raise FilmError(f"Method is {method!r}: choose one of {', '.join(METHODS)}.")
 
 
-def _between(network: FilmPipeline, before: Encoding, after: Encoding, times: int) -> Iterator[Frame]:
-    """Yield the 2**times - 1 frames between two encoded ones; those of the last depth are not encoded."""
-    middle = next(network.frames(network.pair(before, after), [0.5]))
-    if times == 1:
-        yield middle
-        return
-    encoding = network.encode(middle)
-    yield from _between(network, before, encoding, times - 1)
-    yield middle
-    yield from _between(network, encoding, after, times - 1)
+def _reached(time: Fraction) -> Fraction:
+    """Return the time that recursion reaches: the very one where halving comes to it, else the nearest 1/64."""
+    halved = time.denominator & (time.denominator - 1) == 0 and time.denominator <= 1 << MOST_TIMES
+    return time if halved else Fraction(round(time * TIME_STEPS), TIME_STEPS)
+
+
+def _recursion(network: FilmPipeline, before: Encoding, after: Encoding, low: Fraction, high: Fraction,
+               times: Sequence[Fraction]) -> Iterator[Frame]:
+    """Yield the frames at times between two encoded ends, at low and high, by midpoints of midpoints."""
+    middle = (low + high) / 2
+    frame = next(network.frames(network.pair(before, after), [0.5]))
+    earlier, later = ([time for time in times if low < time < middle], [time for time in times if middle < time < high])
+    encoding = network.encode(frame) if earlier or later else before
+    if earlier:
+        yield from _recursion(network, before, encoding, low, middle, earlier)
+    for _ in range(times.count(middle)):
+        yield frame
+    if later:
+        yield from _recursion(network, encoding, after, middle, high, later)

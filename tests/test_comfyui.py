@@ -264,17 +264,6 @@ def test_odd_sizes_go_through(server: ComfyUI, prompt: Prompt) -> None:
     assert psnr(clip[1][:67, :101], midpoint) > 30
 
 
-def test_the_example_of_inspect_shows_the_frame_and_where_it_comes_from(
-        server: ComfyUI, object_info: dict[str, Any]) -> None:
-    prompt = prompt_of(workflow("inspect"), object_info)
-    run = server.run(prompt)
-    assert run.error is None and run.progress[id_of(prompt, INSPECT)] == [(1, 1)]
-    pictures = sorted((picture(file) for file in run.files), key=lambda image: image.size)
-    assert len(pictures) == 3 and pictures[0].shape == (SIZE[1], SIZE[0], 3)
-    _, compared, sheet = pictures
-    assert sheet.shape[1] == compared.shape[1] > 900 and sheet.shape[0] > compared.shape[0] > 300
-
-
 def test_a_preview_with_sound_and_the_values_of_nodes_in_its_name(server: ComfyUI) -> None:
     with wave.open(str(server.input / "sound.wav"), "wb") as file:
         file.setnchannels(2)
@@ -293,6 +282,17 @@ def test_a_preview_with_sound_and_the_values_of_nodes_in_its_name(server: ComfyU
     assert clip.with_suffix(".png").is_file()
     with av.open(str(clip)) as container:
         assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(video=0)) == 22
+
+
+def test_the_example_of_inspect_shows_the_frame_and_where_it_comes_from(
+        server: ComfyUI, object_info: dict[str, Any]) -> None:
+    prompt = prompt_of(workflow("inspect"), object_info)
+    run = server.run(prompt)
+    assert run.error is None and run.progress[id_of(prompt, INSPECT)] == [(1, 1)]
+    pictures = sorted((picture(file) for file in run.files), key=lambda image: image.size)
+    assert len(pictures) == 3 and pictures[0].shape == (SIZE[1], SIZE[0], 3)
+    _, compared, sheet = pictures
+    assert sheet.shape[1] == compared.shape[1] > 900 and sheet.shape[0] > compared.shape[0] > 300
 
 
 def test_without_metadata_the_file_holds_no_workflow(tmp_path: Path) -> None:

@@ -268,6 +268,19 @@ def test_a_run_that_cannot_fit_is_refused_with_the_numbers(model: FilmModel, mon
     assert model.report().resolution is None
 
 
+def test_a_run_that_cannot_fit_into_its_container_is_refused(
+    model: FilmModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "memory.max").write_text("90000000\n")
+    (tmp_path / "memory.current").write_text("80000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 50000000\n")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    with pytest.raises(FilmError, match=r"A pair of 800x600 needs about 0\.\d GB of memory where 0\.1 GB are free"):
+        model.interpolate(picture(600, 800, 1), picture(600, 800, 2))
+    (tmp_path / "memory.max").write_text("max\n")
+    assert model.interpolate(picture(16, 16, 1), picture(16, 16, 2)).shape == (16, 16, 3)
+
+
 def test_memory_needed_grows_with_pixels_and_depth(model: FilmModel) -> None:
     small, large = model.memory_needed(256, 256), model.memory_needed(1024, 1024)
     assert small < large < 16 * small
