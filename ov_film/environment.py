@@ -146,7 +146,8 @@ def _on_pci_bus(kind: str) -> bool | None:
 def _memory() -> tuple[int, int]:
     try:
         import psutil
+
+        from .memory import free_memory
     except ImportError:
         return 0, 0
-    memory = psutil.virtual_memory()
-    return memory.available, memory.total
+    return round(free_memory()), psutil.virtual_memory().total

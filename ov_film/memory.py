@@ -81,11 +81,16 @@ def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: 
 
 def check_memory(needed: int, what: str) -> None:
     """Raise FilmError where fewer bytes are free than needed for what."""
-    free = min(psutil.virtual_memory().available, _free_in_group())
+    free = free_memory()
     if needed > free:
         raise FilmError(f"{what} needs about {needed / 1e9:.1f} GB of memory where {free / 1e9:.1f} GB are free: use "
                         "smaller or fewer frames, a lower precision, a smaller tile or the smaller model film_lite, or "
                         "close programs.")
+
+
+def free_memory() -> float:
+    """Return how many bytes are free: to the machine, or to the control group where a container limits that."""
+    return min(float(psutil.virtual_memory().available), _free_in_group())
 
 
 def _free_in_group() -> float:
