@@ -1,4 +1,4 @@
-"""The command line: interpolate, inspect, convert, quantize, doctor, devices, models."""
+"""The command line: interpolate, video, inspect, convert, quantize, doctor, devices, models."""
 
 import argparse
 import sys
@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.command(options)
         return 0
     except KeyboardInterrupt:
-        return _failed("interrupted; nothing was written.", debug)
+        again = "; given again, the command goes on where it stopped" if "video" in (arguments or sys.argv) else ""
+        return _failed(f"interrupted; nothing was written{again}.", debug)
     except FilmError as error:
         return _failed(str(error), debug)
     except ImportError as error:
@@ -74,6 +75,28 @@ def _parser() -> argparse.ArgumentParser:
     interpolate.add_argument("--method", default="recursive",
                              help="recursive (midpoints of midpoints, best) or direct (one flow for each gap, faster)")
     _add_model(interpolate)
+
+    video = command("video", _video, "Make a video smoother, or slow motion of it.")
+    video.add_argument("source", type=Path, metavar="IN", help="a video file")
+    video.add_argument("output", type=Path, metavar="OUT", help="a .mp4, .mkv, .mov or .webm")
+    video.add_argument("--multiplier", metavar="N", help="so many times the frames, such as 2, 2.5 or 3 (default: 2)")
+    video.add_argument("--fps", metavar="FPS", help="instead: the frame rate to come to, such as 60 or 59.94")
+    video.add_argument("--slow-motion", action="store_true", help="keep the frame rate and make the clip longer")
+    video.add_argument("--method", default="auto",
+                       help="recursive (midpoints of midpoints), direct (any time), or auto: recursive for 2, 4 and 8 "
+                            "times, else direct")
+    video.add_argument("--cuts", default="repeat",
+                       help="at scene cuts repeat the nearer frame, blend both, or ignore cuts (default: repeat)")
+    video.add_argument("--drop-duplicates", action="store_true",
+                       help="replace frames that repeat the one before: animation on twos becomes smooth")
+    video.add_argument("--skip", default="", metavar="RANGES",
+                       help="frames after which nothing is interpolated, such as 0-9,25,100-")
+    video.add_argument("--only", default="", metavar="RANGES", help="frames after which alone something is")
+    video.add_argument("--loop", action="store_true", help="go on from the last frame to the first")
+    video.add_argument("--audio", default="keep", help="keep (slow motion: slowed at its pitch) or drop")
+    video.add_argument("--codec", help="h264, h265, vp9 or av1 (default: as the suffix and the bits of IN have it)")
+    video.add_argument("--quality", default="high", help="visually lossless, high, medium or small (default: high)")
+    _add_model(video)
 
     inspect = command("inspect", _inspect, "Draw what the network sees in two images: motion, moved frames, doubts.")
     inspect.add_argument("first", type=Path, metavar="FIRST", help="the first image")
@@ -141,6 +164,35 @@ def _interpolate(options: argparse.Namespace) -> None:
         frames = _with_figure(frames, options.figure, options.times)
     _write(frames, options)
     print(f"{model.report()}: {total} frames in {time.monotonic() - began:.1f} s -> {options.output}")
+
+
+def _video(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from .frame_rate import frame_rate, multiplier
+    from .interpolate_video import interpolate_video
+    from .retiming import Retiming, parse_ranges
+
+    if options.multiplier and options.fps:
+        raise FilmError("Both --multiplier and --fps are given: choose one of the two.")
+    times = None if options.fps else multiplier(options.multiplier or 2)
+    retiming = Retiming(times, frame_rate(options.fps) if options.fps else None, options.slow_motion, options.cuts,
+                        options.drop_duplicates, parse_ranges(options.skip), parse_ranges(options.only), options.loop)
+    model = _load(options)
+    began = time.monotonic()
+    bars: list[tqdm[NoReturn]] = []
+
+    def show(done: int, total: int, _frame: "Frame") -> None:
+        if not bars:
+            bars.append(tqdm(total=total, initial=done - 1, unit="frame", disable=None))
+        bars[0].update()
+
+    report = interpolate_video(
+        options.source, options.output, model, retiming, method=None if options.method == "auto" else options.method,
+        codec=options.codec, quality=options.quality, audio=options.audio, on_frame=show)
+    for bar in bars:
+        bar.close()
+    print(f"{model.report()}: {report}; {time.monotonic() - began:.1f} s -> {options.output}")
 
 
 def _check_output(options: argparse.Namespace, images: int) -> None:

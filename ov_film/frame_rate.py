@@ -25,3 +25,15 @@ def frame_rate(fps: float | str) -> Fraction:
         raise FilmError(f"Frame rate {fps} is not above 0: give one such as 30, 23.976 or 24000/1001.")
     ntsc = round(exact / _NTSC_STEP) * _NTSC_STEP
     return ntsc if exact.denominator > 1 and abs(ntsc - exact) < _ROUNDING else exact
+
+
+def multiplier(times: float | str) -> Fraction:
+    """Return how many times the frames, exactly: 2.5 and "5/2" mean the same.
+
+    Raises:
+        FilmError: it is no number.
+    """
+    try:
+        return Fraction(str(times))
+    except (ValueError, ZeroDivisionError):
+        raise FilmError(f"Multiplier {times} is no number: give one such as 2, 2.5 or 3.") from None

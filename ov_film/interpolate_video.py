@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from .clip import Clip, ClipFrame, Source, open_clip
-from .encoding import Codec, Encoder, Encoding, check_container, open_container
+from .encoding import Codec, Encoder, Encoding, Quality, check_container, crf_of, open_container
 from .errors import FilmError
 from .files import written_whole
 from .frames import Frame
@@ -60,9 +60,10 @@ def interpolate_video(
     output: Path,
     model: FilmModel,
     retiming: Retiming,
-    encoding: Encoding | None = None,
     *,
     method: Method | None = None,
+    codec: Codec | None = None,
+    quality: Quality = "high",
     audio: AudioChoice = "keep",
     parts_folder: Path | None = None,
     on_frame: OnFrame | None = None,
@@ -78,7 +79,9 @@ def interpolate_video(
         output: the file to write; its suffix says the container.
         model: makes the frames.
         retiming: how many, and where none.
-        encoding: how to encode, in the source's colours; None is H.264 (more than 8 bits: H.265; WebM: VP9).
+        codec: None is h264 (for more than 8 bits: h265; in WebM: vp9, of more than 8 bits: av1). Colours are tagged
+            and bits kept as in the source, as far as the codec can; else the report says so.
+        quality: stands for the codec's CRF.
         method: None is "recursive" where halving comes to every time in three steps at most, else "direct".
         audio: "keep" (in slow motion it is stretched at its pitch) or "drop".
         parts_folder: where to keep parts; None is a hidden folder beside the output.
@@ -92,12 +95,12 @@ def interpolate_video(
         raise FilmError(f"{output} is the video to read as well: choose another name for the new one.")
     clip = open_clip(source)
     clock = Clock(clip, retiming)
-    encoding = _encoding(encoding, output, clip)
+    encoding = _encoding(output, clip, codec, quality)
     encoding.exact_rate(clock.frame_rate)
     if method is None:
         method = "recursive" if clock.dyadic and clip.constant and not retiming.drop_duplicates else "direct"
     report = VideoReport(output, method, clock.frame_rate)
-    plan = {"source": _fingerprint(source), "retiming": str(retiming), "encoding": str(encoding), "method": method,
+    plan = {"source": fingerprint(source), "retiming": str(retiming), "encoding": str(encoding), "method": method,
             "model": model.identity}
     parts = Parts(parts_folder or output.with_name(f".{output.name}.parts"), plan)
     report.resumed = parts.frames
@@ -116,17 +119,19 @@ def interpolate_video(
     return report
 
 
-def _encoding(wanted: Encoding | None, output: Path, clip: Clip) -> Encoding:
-    """Return how to encode a clip: as is wanted or usual, in the clip's colours."""
-    if wanted is None:
-        deep = clip.bits > 8
-        codec: Codec = "vp9" if output.suffix.lower() == ".webm" else "h265" if deep else "h264"
-        wanted = Encoding(codec, bits=10 if deep else 8)
-    check_container(output, wanted.codec)
-    return replace(wanted, colour=clip.colour)
+def _encoding(output: Path, clip: Clip, codec: Codec | None, quality: Quality) -> Encoding:
+    """Return how to encode a clip: in its colours, with its bits where the codec can."""
+    deep, webm = clip.bits > 8, output.suffix.lower() == ".webm"
+    usual: dict[tuple[bool, bool], Codec] = {
+        (False, False): "h264", (False, True): "h265", (True, False): "vp9", (True, True): "av1"}
+    codec = codec or usual[webm, deep]
+    check_container(output, codec)
+    bits = 10 if codec == "av1" or (deep and codec in ("h264", "h265")) else 8
+    return Encoding(codec, crf_of(quality, codec), bits=bits, colour=clip.colour)
 
 
-def _fingerprint(source: Source) -> str:
+def fingerprint(source: Source) -> str:
+    """Return a text that changes when the source does."""
     if isinstance(source, Path):
         about = source.stat()
         return f"{source.absolute()} {about.st_size} {about.st_mtime_ns}"

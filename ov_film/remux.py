@@ -100,23 +100,36 @@ def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fractio
     with av.open(str(parts[0].file)) as first:
         stream = container.add_stream_from_template(first.streams.video[0])
     stream.time_base = time_base
+    delays = [_delay(part, time_base) for part in parts]
 
     def packets() -> Iterator[tuple[Fraction, _Packet]]:
         last = None
-        for part in parts:
-            with av.open(str(part.file)) as file:
-                for packet in file.demux(video=0):
-                    if packet.pts is None or packet.dts is None:
-                        continue
-                    pts, dts, duration = (round(_seconds(value, packet) / time_base)
-                                          for value in (packet.pts, packet.dts, packet.duration or 0))
-                    # Where times vary, those of a new part may begin before the last one's are over.
-                    last = dts + part.start if last is None else max(dts + part.start, last + 1)
-                    packet.pts, packet.dts, packet.duration = pts + part.start, last, duration
-                    packet.time_base, packet.stream = time_base, stream
-                    yield last * time_base, packet
+        for part, delay in zip(parts, delays, strict=True):
+            for packet in _part_packets(part):
+                pts, dts, duration = (round(_seconds(value, packet) / time_base)
+                                      for value in (packet.pts, packet.dts, packet.duration or 0))
+                # A part of few frames is decoded with less delay than others: all are given the longest one. Where
+                # times vary, a part's may begin before the last one's are over.
+                dts += part.start - max(delays) + delay
+                last = dts if last is None else max(dts, last + 1)
+                packet.pts, packet.dts, packet.duration = pts + part.start, last, duration
+                packet.time_base, packet.stream = time_base, stream
+                yield last * time_base, packet
 
     return packets()
+
+
+def _delay(part: Part, time_base: Fraction) -> int:
+    """Return how long before it is shown a part's first picture is decoded."""
+    first = next(_part_packets(part))
+    return round(_seconds(first.pts - first.dts, first) / time_base)
+
+
+def _part_packets(part: Part) -> Iterator[_Packet]:
+    with av.open(str(part.file)) as file:
+        for packet in file.demux(video=0):
+            if packet.pts is not None and packet.dts is not None:
+                yield packet
 
 
 def _packets(clip: Clip, index: int) -> Iterator[_Packet]:
