@@ -2,6 +2,7 @@
 
 from .inspect_pair import InspectPair
 from .interpolate_pair import InterpolatePair
+from .interpolate_video import InterpolateVideo
 from .loader import Loader
 from .recursive_interpolate import RecursiveInterpolate
 from .save_webm import SaveWebM
@@ -12,6 +13,7 @@ NODE_CLASS_MAPPINGS = {
     "FilmOpenVINORecursiveInterpolate": RecursiveInterpolate,
     "FilmOpenVINOSaveWebM": SaveWebM,
     "FilmOpenVINOInspect": InspectPair,
+    "FilmOpenVINOInterpolateVideo": InterpolateVideo,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -20,4 +22,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "FilmOpenVINORecursiveInterpolate": "Recursive Interpolate",
     "FilmOpenVINOSaveWebM": "Save WebM",
     "FilmOpenVINOInspect": "Inspect Pair",
+    "FilmOpenVINOInterpolateVideo": "Interpolate Video",
 }

@@ -1,8 +1,9 @@
 """ComfyUI as the nodes need it; the only file that imports from it. Plain stand-ins serve outside ComfyUI."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
-from typing import Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from PIL import Image
 
@@ -16,6 +17,10 @@ try:
     from comfy.utils import ProgressBar
 except ImportError:
     folder_paths = args = ProgressBar = None
+try:
+    from comfy_api.input_impl import VideoFromFile
+except ImportError:  # ComfyUI before VIDEO, and outside
+    VideoFromFile = None
 
 MODELS_KEY = "film_openvino"
 _PREVIEW_SIDE = 512
@@ -66,6 +71,23 @@ def output_file(prefix: str, width: int, height: int, suffix: str, kind: Literal
                         "mend the folder.") from error
     name = f"{stem}_{counter:05}_{suffix}"
     return OutputFile(Path(folder) / name, name, subfolder, kind)
+
+
+def parts_folder(key: str) -> Path:
+    """Return where the parts of a video that takes long are kept: the temp folder is emptied at ComfyUI's start."""
+    root = Path(folder_paths.get_output_directory()) if folder_paths is not None else Path("output")
+    return root / ".film_openvino" / hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def video_source(video: Any) -> Path | BinaryIO:
+    """Return the file of a VIDEO, or its opened bytes."""
+    source = video.get_stream_source()
+    return Path(source) if isinstance(source, str) else source
+
+
+def video_from(path: Path) -> Any:
+    """Return a VIDEO of a file, which is read only when it is needed."""
+    return path if VideoFromFile is None else VideoFromFile(str(path))
 
 
 def metadata_wanted() -> bool:

@@ -169,15 +169,16 @@ def _interpolate(options: argparse.Namespace) -> None:
 def _video(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from .frame_rate import frame_rate, multiplier
+    from .frame_rate import frame_rate, parse_multiplier
     from .interpolate_video import interpolate_video
     from .retiming import Retiming, parse_ranges
 
     if options.multiplier and options.fps:
         raise FilmError("Both --multiplier and --fps are given: choose one of the two.")
-    times = None if options.fps else multiplier(options.multiplier or 2)
-    retiming = Retiming(times, frame_rate(options.fps) if options.fps else None, options.slow_motion, options.cuts,
-                        options.drop_duplicates, parse_ranges(options.skip), parse_ranges(options.only), options.loop)
+    rate = frame_rate(options.fps) if options.fps else None
+    times = None if rate else parse_multiplier(options.multiplier or 2)
+    retiming = Retiming(times, rate, options.slow_motion, options.cuts, options.drop_duplicates,
+                        parse_ranges(options.skip), parse_ranges(options.only), options.loop)
     model = _load(options)
     began = time.monotonic()
     bars: list[tqdm[NoReturn]] = []

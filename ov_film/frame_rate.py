@@ -27,7 +27,7 @@ def frame_rate(fps: float | str) -> Fraction:
     return ntsc if exact.denominator > 1 and abs(ntsc - exact) < _ROUNDING else exact
 
 
-def multiplier(times: float | str) -> Fraction:
+def parse_multiplier(times: float | str) -> Fraction:
     """Return how many times the frames, exactly: 2.5 and "5/2" mean the same.
 
     Raises:
