@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path, PureWindowsPath
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from PIL import Image
@@ -24,6 +26,7 @@ except ImportError:  # ComfyUI before VIDEO, and outside
 
 MODELS_KEY = "film_openvino"
 _PREVIEW_SIDE = 512
+_DURATION_TOLERANCE = 0.001  # seconds
 
 if folder_paths is not None:
     folder_paths.add_model_folder_path(MODELS_KEY, str(Path(folder_paths.models_dir) / MODELS_KEY))
@@ -80,9 +83,40 @@ def parts_folder(key: str) -> Path:
 
 
 def video_source(video: Any) -> Path | BinaryIO:
-    """Return the file of a VIDEO, or its opened bytes."""
-    source = video.get_stream_source()
+    """Return the file of a VIDEO, or its bytes; one that has no file, or shows a part of it, is encoded by ComfyUI.
+
+    Raises:
+        FilmError: the file is gone.
+    """
+    try:
+        source = video.get_stream_source()
+    except ValueError:  # ComfyUI 0.3 can't encode a VIDEO of images into memory
+        return _encoded(video)
+    if isinstance(source, str) and not Path(source).is_file():
+        raise FilmError(f"{source} is not there any more: load a video that is.")
+    if not _is_whole(video, source):
+        return _encoded(video)
     return Path(source) if isinstance(source, str) else source
+
+
+def _is_whole(video: Any, source: str | BinaryIO) -> bool:
+    """Whether a VIDEO shows all of its file: newer ComfyUI trims and crops without writing a new one."""
+    if not hasattr(video, "as_trimmed"):
+        return True
+    file = VideoFromFile(source)
+    try:
+        return (video.get_dimensions() == file.get_dimensions()
+                and abs(video.get_duration() - file.get_duration()) < _DURATION_TOLERANCE)
+    except (OSError, ValueError):  # a broken file, of which the engine reads and tells what it can
+        return True
+
+
+def _encoded(video: Any) -> BinaryIO:
+    """Return a VIDEO as ComfyUI writes it into a file."""
+    with TemporaryDirectory(dir=folder_paths.get_temp_directory()) as folder:
+        path = Path(folder) / "video.mp4"
+        video.save_to(str(path))
+        return BytesIO(path.read_bytes())
 
 
 def video_from(path: Path) -> Any:

@@ -1,7 +1,9 @@
 """A headless ComfyUI with the pack in it, for the tests that go the whole way."""
 
+import copy
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,14 +12,22 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
+import numpy as np
 import requests
 import websocket
+from numpy.typing import NDArray
 
 PACK = Path(__file__).absolute().parent.parent
 NAME = "film-openvino"  # the pack's folder in custom_nodes
+SAMPLES = ("first", "last", "next")
+SIZE, ODD_SIZE, LARGE_SIZE = (160, 90), (101, 67), (320, 180)
+CLIP_FRAMES = 12
 NOTES = ("MarkdownNote", "Note")  # nodes that the page alone knows
 _PREVIEW, _JPEG = 1, 1  # the first two numbers of a binary message
 _START_SECONDS, _EVENT_SECONDS = 180, 120
@@ -50,6 +60,7 @@ class Run:
         progress: for each node that told, (done, total) as often as it did.
         previews: JPEG files.
         files: what was saved or previewed.
+        texts: what Preview Any shows.
         error: why it was refused or failed; None otherwise.
         cancelled: whether it was.
         log: what the log got meanwhile.
@@ -59,6 +70,7 @@ class Run:
     progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     previews: list[bytes] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     error: str | None = None
     cancelled: bool = False
     log: str = ""
@@ -70,7 +82,7 @@ class ComfyUI:
     def __init__(self, base: Path, port: int) -> None:
         self.base, self.input, self.output = base, base / "input", base / "output"
         self._log = base / "log.txt"
-        self._address = f"127.0.0.1:{port}"
+        self.address = f"127.0.0.1:{port}"
 
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
@@ -81,20 +93,20 @@ class ComfyUI:
 
     def get(self, path: str) -> bytes:
         """Return what the page gets at a path."""
-        response = requests.get(f"http://{self._address}/{path}", timeout=_EVENT_SECONDS)
+        response = requests.get(f"http://{self.address}/{path}", timeout=_EVENT_SECONDS)
         response.raise_for_status()
         return response.content
 
     def cancel(self) -> None:
-        requests.post(f"http://{self._address}/interrupt", json={}, timeout=_EVENT_SECONDS).raise_for_status()
+        requests.post(f"http://{self.address}/interrupt", json={}, timeout=_EVENT_SECONDS).raise_for_status()
 
     def run(self, prompt: Prompt, workflow: dict[str, Any] | None = None, on_progress: OnProgress | None = None) -> Run:
         """Queue a prompt as the page does and wait until it has ended; on_progress gets a node's id and its count."""
         client, before = uuid.uuid4().hex, len(self.log())
-        events = websocket.create_connection(f"ws://{self._address}/ws?clientId={client}", timeout=_EVENT_SECONDS)
+        events = websocket.create_connection(f"ws://{self.address}/ws?clientId={client}", timeout=_EVENT_SECONDS)
         run = Run()
         try:
-            answer = requests.post(f"http://{self._address}/prompt", timeout=_EVENT_SECONDS, json={
+            answer = requests.post(f"http://{self.address}/prompt", timeout=_EVENT_SECONDS, json={
                 "prompt": prompt, "client_id": client, "extra_data": {"extra_pnginfo": {"workflow": workflow}}})
             if answer.ok:
                 while self._take(events.recv(), run, on_progress):
@@ -123,7 +135,8 @@ class ComfyUI:
                 on_progress(data["node"], data["value"])
         elif kind == "executed":
             run.files += [self.base / file["type"] / file["subfolder"] / file["filename"]
-                          for file in data["output"]["images"]]
+                          for file in data["output"].get("images", [])]
+            run.texts += data["output"].get("text", [])
         elif kind == "execution_error":
             run.error = data["exception_message"]
         run.cancelled = kind == "execution_interrupted"
@@ -200,7 +213,8 @@ def prompt_of(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
         widgets = []
         for name, options in inputs_of(object_info[node["type"]]).items():
             if isinstance(options[0], list) or options[0] in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-                widgets += [name, "upload"] if len(options) > 1 and options[1].get("image_upload") else [name]
+                uploads = len(options) > 1 and (options[1].get("image_upload") or options[1].get("video_upload"))
+                widgets += [name, "upload"] if uploads else [name]
         values = dict(zip(widgets, node.get("widgets_values", []), strict=True))
         values.pop("upload", None)  # a button
         links = {given["name"]: sources[given["link"]] for given in node["inputs"] if given["link"] is not None}
@@ -211,3 +225,63 @@ def prompt_of(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
 def inputs_of(node_info: dict[str, Any]) -> dict[str, Any]:
     """Return a node's inputs, type and options by name, those that ComfyUI itself fills in left out."""
     return {**node_info["input"].get("required", {}), **node_info["input"].get("optional", {})}
+
+
+def workflow(name: str) -> dict[str, Any]:
+    return dict(json.loads((PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def id_of(prompt: Prompt, node_class: str) -> str:
+    """Return the id of the first node of that class."""
+    return next(key for key, node in prompt.items() if node["class_type"] == node_class)
+
+
+def changed(prompt: Prompt, node_class: str, **inputs: Any) -> Prompt:
+    """Return the prompt with other inputs for the first node of that class."""
+    new = copy.deepcopy(prompt)
+    new[id_of(new, node_class)]["inputs"].update(inputs)
+    return new
+
+
+def cancelling(server: ComfyUI, node: str) -> Callable[[str, int], None]:
+    """Return what cancels a run when the node tells its third frame."""
+    def cancel(telling: str, done: int) -> None:
+        if (telling, done) == (node, 3):
+            server.cancel()
+    return cancel
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def frames_of(path: Path) -> list[NDArray[np.uint8]]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def write_inputs(server: ComfyUI) -> None:
+    """Make the samples the example workflows ask for, small enough for tests, the images in three sizes."""
+    for name in SAMPLES:
+        image = cv2.imread(str(PACK / "samples" / f"{name}.png"))
+        for prefix, size in (("", SIZE), ("odd_", ODD_SIZE), ("large_", LARGE_SIZE)):
+            cv2.imwrite(str(server.input / f"{prefix}{name}.png"), cv2.resize(image, size, None, 0, 0, cv2.INTER_AREA))
+    shutil.copy(PACK / "samples" / "clip.mp4", server.input / "large_clip.mp4")
+    write_clip(PACK / "samples" / "clip.mp4", server.input / "clip.mp4")
+
+
+def write_clip(source: Path, path: Path) -> None:
+    """Write the first frames of a video, smaller, with as much of its sound."""
+    with av.open(str(source)) as container, av.open(str(path), "w") as small:
+        pictures, sound = container.streams.video[0], container.streams.audio[0]
+        video = small.add_stream("libx264", rate=pictures.average_rate, options={"crf": "10"})
+        video.width, video.height = SIZE
+        audio = small.add_stream_from_template(sound)
+        for frame in islice(container.decode(pictures), CLIP_FRAMES):
+            small.mux(video.encode(frame.reformat(*SIZE)))
+        small.mux(video.encode())
+        container.seek(0)
+        for packet in container.demux(sound):
+            if packet.dts is not None and packet.pts * packet.time_base < CLIP_FRAMES / pictures.average_rate:
+                packet.stream = audio
+                small.mux(packet)

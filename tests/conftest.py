@@ -2,8 +2,10 @@
 
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -12,6 +14,7 @@ import pytest
 
 from ov_film.convert import convert
 from ov_film.model import FilmModel
+from tests.comfyui import ComfyUI, find_comfyui, install_requirements, running_comfyui, write_inputs
 from tests.film_tensorflow import Film, Sizes, write_saved_model
 from tools.english import load_pack
 
@@ -60,3 +63,26 @@ def model(small_folder: Path) -> FilmModel:
 def pack() -> ModuleType:
     """The pack as ComfyUI loads it: a package of a name with a '-', from its path."""
     return load_pack()
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """The folder of a ComfyUI."""
+    folder = find_comfyui()
+    if folder is None:
+        pytest.skip("no ComfyUI in $COMFYUI_DIR or, at home, in comfy/ComfyUI")
+    install_requirements(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
+    """A running ComfyUI with the pack and small samples in it."""
+    with running_comfyui(comfyui, tmp_path_factory.mktemp("comfyui") / "base") as running:
+        write_inputs(running)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def object_info(server: ComfyUI) -> dict[str, Any]:
+    return server.object_info()

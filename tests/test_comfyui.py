@@ -4,7 +4,6 @@ import copy
 import json
 import re
 import wave
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,49 +17,26 @@ from numpy.typing import NDArray
 from tests.comfyui import (
     NAME,
     NOTES,
-    PACK,
+    SAMPLES,
+    SIZE,
     ComfyUI,
     Prompt,
-    find_comfyui,
+    cancelling,
+    changed,
+    files_in,
+    frames_of,
+    id_of,
     inputs_of,
-    install_requirements,
     prompt_of,
     running_comfyui,
+    workflow,
 )
 
-FOUND = find_comfyui()
-if FOUND is None:
-    pytest.skip("no ComfyUI in $COMFYUI_DIR or, at home, in comfy/ComfyUI", allow_module_level=True)
-COMFYUI: Path = FOUND
-
 IDS = ("FilmOpenVINOLoader", "FilmOpenVINOInterpolatePair", "FilmOpenVINORecursiveInterpolate", "FilmOpenVINOSaveWebM",
-       "FilmOpenVINOInspect")
-LOADER, PAIR, RECURSIVE, SAVE, INSPECT = IDS
-SAMPLES = ("first", "last", "next")
+       "FilmOpenVINOInspect", "FilmOpenVINOInterpolateVideo")
+LOADER, PAIR, RECURSIVE, SAVE, INSPECT, _ = IDS
 EXAMPLES = {"two_photos": ("first", "last"), "batch": SAMPLES}
-SIZE, ODD_SIZE, LARGE_SIZE = (160, 90), (101, 67), (320, 180)
 ALLOWED_LATE = 32  # frames made while a cancel is under way, on a busy machine
-
-
-def write_inputs(server: ComfyUI) -> None:
-    """Make the samples the example workflows ask for, small enough for tests, in three sizes."""
-    for name in SAMPLES:
-        image = cv2.imread(str(PACK / "samples" / f"{name}.png"))
-        for prefix, size in (("", SIZE), ("odd_", ODD_SIZE), ("large_", LARGE_SIZE)):
-            cv2.imwrite(str(server.input / f"{prefix}{name}.png"), cv2.resize(image, size, None, 0, 0, cv2.INTER_AREA))
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    install_requirements(COMFYUI)
-    with running_comfyui(COMFYUI, tmp_path_factory.mktemp("comfyui") / "base") as running:
-        write_inputs(running)
-        yield running
-
-
-@pytest.fixture(scope="session")
-def object_info(server: ComfyUI) -> dict[str, Any]:
-    return server.object_info()
 
 
 @pytest.fixture
@@ -69,25 +45,9 @@ def prompt(object_info: dict[str, Any]) -> Prompt:
     return prompt_of(workflow("two_photos"), object_info)
 
 
-def workflow(name: str) -> dict[str, Any]:
-    return dict(json.loads((PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8")))
-
-
-def id_of(prompt: Prompt, node_class: str) -> str:
-    """Return the id of the first node of that class."""
-    return next(key for key, node in prompt.items() if node["class_type"] == node_class)
-
-
 def inputs_in(prompt: Prompt) -> dict[str, Any]:
     """Return what was chosen in a prompt, without what ComfyUI adds as it runs."""
     return {key: (node["class_type"], node["inputs"]) for key, node in prompt.items()}
-
-
-def changed(prompt: Prompt, node_class: str, **inputs: Any) -> Prompt:
-    """Return the prompt with other inputs for the first node of that class."""
-    new = copy.deepcopy(prompt)
-    new[id_of(new, node_class)]["inputs"].update(inputs)
-    return new
 
 
 def with_photos(prompt: Prompt, first: str, last: str) -> Prompt:
@@ -98,26 +58,9 @@ def with_photos(prompt: Prompt, first: str, last: str) -> Prompt:
     return new
 
 
-def cancelling(server: ComfyUI, node: str) -> Callable[[str, int], None]:
-    """Return what cancels a run when the node tells its third frame."""
-    def cancel(telling: str, done: int) -> None:
-        if (telling, done) == (node, 3):
-            server.cancel()
-    return cancel
-
-
-def files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
 def picture(path: Path) -> NDArray[np.uint8]:
     image: NDArray[np.uint8] = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     return image
-
-
-def frames_of(path: Path) -> list[NDArray[np.uint8]]:
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
@@ -147,7 +90,7 @@ def test_the_page_finds_the_help_pages_their_pictures_and_the_translations(serve
         assert set(translations[language]["nodeDefs"]) == set(IDS)
 
 
-@pytest.mark.parametrize("name", [*EXAMPLES, "inspect"])
+@pytest.mark.parametrize("name", [*EXAMPLES, "inspect", "slow_motion", "loop"])
 def test_an_example_workflow_names_the_inputs_and_outputs_that_the_nodes_have(
         object_info: dict[str, Any], name: str) -> None:
     nodes = workflow(name)["nodes"]
@@ -295,8 +238,8 @@ def test_a_preview_with_sound_and_the_values_of_nodes_in_its_name(server: ComfyU
         assert len(container.streams.audio) == 1 and sum(1 for _ in container.decode(video=0)) == 22
 
 
-def test_without_metadata_the_file_holds_no_workflow(tmp_path: Path) -> None:
-    with running_comfyui(COMFYUI, tmp_path / "base", "--disable-metadata") as server:
+def test_without_metadata_the_file_holds_no_workflow(comfyui: Path, tmp_path: Path) -> None:
+    with running_comfyui(comfyui, tmp_path / "base", "--disable-metadata") as server:
         run = server.run(colour_prompt(frames=2), {"nodes": []})
     assert run.error is None
     with av.open(str(run.files[0])) as container:

@@ -1,8 +1,9 @@
 """The nodes, loaded as ComfyUI loads them but without it."""
 
 import json
+import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import av
@@ -239,3 +240,63 @@ def test_save_webm_writes_a_counted_file_with_the_workflow(nodes: dict[str, Any]
                 if name.lower() in ("prompt", "workflow")}
         assert tags == {"prompt": {"1": {}}, "workflow": workflow["workflow"]}
         assert sum(1 for _ in container.decode(video=0)) == 3
+
+
+class FileVideo:
+    """A VIDEO of a file as newer versions of ComfyUI have it: it may show a part, but its source is the whole."""
+
+    def __init__(self, source: Any, start: int = 0, stop: int = 6) -> None:
+        self.source, self.start, self.stop = source, start, stop
+
+    def get_stream_source(self) -> Any:
+        return self.source
+
+    def get_dimensions(self) -> tuple[int, int]:
+        return 64, 64
+
+    def get_duration(self) -> float:
+        return (self.stop - self.start) / 6
+
+    def as_trimmed(self, start: int, stop: int) -> "FileVideo":
+        return FileVideo(self.source, start, stop)
+
+    def save_to(self, path: str) -> None:
+        with av.open(path, "w") as container:
+            stream = container.add_stream("libx264", rate=6)
+            stream.width = stream.height = 64
+            for level in range(self.start, self.stop):
+                grey = np.full((64, 64, 3), level * 32, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey)))
+            container.mux(stream.encode())
+
+
+@pytest.fixture
+def video(pack: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileVideo:
+    host = sys.modules[f"{pack.__name__}.nodes.host"]
+    monkeypatch.setattr(host, "VideoFromFile", FileVideo)
+    monkeypatch.setattr(host, "folder_paths", SimpleNamespace(get_temp_directory=lambda: str(tmp_path)))
+    path = str(tmp_path / "video.mp4")
+    FileVideo(path).save_to(path)
+    return FileVideo(path)
+
+
+def test_the_video_of_a_whole_file_is_read_from_it(pack: ModuleType, video: FileVideo, tmp_path: Path) -> None:
+    source = sys.modules[f"{pack.__name__}.nodes.host"].video_source(video)
+    assert source == tmp_path / "video.mp4"
+
+
+def test_of_a_trimmed_video_its_part_alone_is_read(pack: ModuleType, video: FileVideo, tmp_path: Path) -> None:
+    host = sys.modules[f"{pack.__name__}.nodes.host"]
+    source = host.video_source(video.as_trimmed(2, 5))
+    with av.open(source) as container:
+        levels = [frame.to_ndarray(format="rgb24").mean() / 255 for frame in container.decode(video=0)]
+    assert levels == pytest.approx([64 / 255, 96 / 255, 128 / 255], abs=0.01)
+    assert host.video_source(video.as_trimmed(2, 5)).read() == source.getvalue(), "a stopped run could not go on"
+    assert [path.name for path in tmp_path.iterdir()] == ["video.mp4"]
+
+
+def test_a_video_whose_file_is_gone_is_refused(pack: ModuleType, video: FileVideo, tmp_path: Path) -> None:
+    host, engine = (sys.modules[f"{pack.__name__}.{name}"] for name in ("nodes.host", "ov_film.errors"))
+    (tmp_path / "video.mp4").unlink()
+    with pytest.raises(engine.FilmError, match="load a video that is"):
+        host.video_source(video)
