@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,7 +31,8 @@ Packet: TypeAlias = Any  # av.Packet, which is generic in newer versions only
 # How far a time may be from its place in a constant rate: Matroska and others round to milliseconds.
 _ROUNDING = Fraction(1, 999)
 _MOST_RATE = 1000
-_LEAST_FILLED = 0.8
+_LEAST_REGULAR = 0.8
+_LEAST_FILLED = 0.5
 _THUMBNAIL_WIDTH = 128
 _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
@@ -108,6 +110,7 @@ class Clip:
         """
         self.faults.clear()
         time: Fraction | None = None
+        number = -1
         for number, picture in enumerate(self._pictures()):
             read = self._time(picture)
             if time is not None and read is not None and read <= time:
@@ -122,6 +125,7 @@ class Clip:
             else:
                 time += max(1, round(1 / self.frame_rate / self.time_base)) * self.time_base
             yield ClipFrame(number, time, self, picture)
+        self.faults["packets that gave no frame"] = max(0, self.count - number - 1)
 
     def shown(self, rgb: Frame) -> Frame:
         """Return a decoded frame upright, in the clip's size."""
@@ -162,8 +166,10 @@ class Clip:
                     self.faults["packets that can't be decoded, and were left out"] += 1
                     continue
                 for picture in decoded:
-                    self.faults["frames with damage in them"] += picture.is_corrupt
-                    self.faults["interlaced frames, taken as they are"] += picture.interlaced_frame
+                    if picture.is_corrupt:
+                        self.faults["frames with damage in them"] += 1
+                    if picture.interlaced_frame:
+                        self.faults["interlaced frames, taken as they are"] += 1
                     yield picture
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
@@ -259,14 +265,18 @@ def _find_rate(clip: Clip, times: list[Fraction], guess: Fraction) -> None:
             break
     else:
         clip.frame_rate, clip.constant = (mean or guess).limit_denominator(10_000), False
+    if clip.constant and (lacking := round(span * clip.frame_rate) + 1 - clip.count):
+        clip.notes.append(f"{lacking} frames are missing in the file, and were made")
     clip.end = (round(span * clip.frame_rate) / clip.frame_rate if clip.constant else span) + 1 / clip.frame_rate
 
 
 def _fits(times: list[Fraction], rate: Fraction, tolerance: Fraction) -> bool:
-    """Return whether times lie at places of a constant rate, each at its own, and fill most of them."""
+    """Return whether times lie at places of a constant rate, each at its own, most of them one after the other."""
     places = [round(time * rate) for time in times]
+    steps = [after - before for before, after in pairwise(places)]
     return (all(abs(time - place / rate) <= tolerance for time, place in zip(times, places, strict=True))
-            and len(set(places)) == len(places) >= _LEAST_FILLED * (places[-1] + 1))
+            and min(steps, default=1) > 0 and steps.count(1) >= _LEAST_REGULAR * len(steps)
+            and len(places) >= _LEAST_FILLED * places[-1])
 
 
 def _colour(picture: av.VideoFrame) -> Colour:
