@@ -81,7 +81,8 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         chapters = source.chapters()
         for chapter in chapters:
             chapter["start"], chapter["end"] = round(chapter["start"] * stretch), round(chapter["end"] * stretch)
-        container.set_chapters(chapters)
+        if chapters:
+            container.set_chapters(chapters)
         for timed in heapq.merge(*(_numbered(index, packets) for index, packets in enumerate(streams))):
             container.mux(timed.packet)
     return lost
