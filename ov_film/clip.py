@@ -191,16 +191,17 @@ def open_clip(source: Source) -> Clip:
     if first is None:
         raise FilmError(f"{name} has no frame that can be read: give a video with one or more.")
     _find_times(clip, first)
-    clip.colour = _colour(first)
+    container, stream = clip.opened()
+    with container:
+        context = stream.codec_context
+        aspect = Fraction(context.sample_aspect_ratio or stream.sample_aspect_ratio or 1) or Fraction(1)
+        clip.colour = _colour(first, int(context.color_primaries), int(context.color_trc))
     if int(first.colorspace) not in (clip.colour.matrix, _UNTAGGED, IDENTITY):
         clip.notes.append(f"colours of matrix {int(first.colorspace)} taken for those of {clip.colour.matrix}")
     clip.bits = max(component.bits for component in first.format.components)
     clip._thumbnail_rows = int(np.clip(round(_THUMBNAIL_WIDTH * first.height / first.width), *_THUMBNAIL_ROWS))
     clip._turns = round(first.rotation / 90) % 4
     clip.height, clip.width = (first.height, first.width)[::-1 if clip._turns % 2 else 1]
-    container, stream = clip.opened()
-    with container:
-        aspect = Fraction(stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio or 1) or Fraction(1)
     clip.sample_aspect_ratio = 1 / aspect if clip._turns % 2 else aspect
     return clip
 
@@ -279,10 +280,10 @@ def _fits(times: list[Fraction], rate: Fraction, tolerance: Fraction) -> bool:
             and len(places) >= _LEAST_FILLED * places[-1])
 
 
-def _colour(picture: av.VideoFrame) -> Colour:
-    """Return a picture's colour tags; where the matrix is missing, what players take by the size."""
+def _colour(picture: av.VideoFrame, primaries: int, transfer: int) -> Colour:
+    """Return a picture's colour; where its matrix is missing, what players take by the size."""
     full_range = picture.color_range == 2 or picture.format.name.startswith("yuvj")
-    colour = Colour(int(picture.color_primaries), int(picture.color_trc), int(picture.colorspace), full_range)
+    colour = Colour(primaries, transfer, int(picture.colorspace), full_range)
     if has_matrix(colour):
         return colour
     if picture.format.is_rgb:

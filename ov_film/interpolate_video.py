@@ -11,9 +11,9 @@ from .encoding import Codec, Encoder, Encoding, Quality, check_container, crf_of
 from .errors import FilmError
 from .files import written_whole
 from .frames import Frame
-from .model import End, FilmModel, Method
+from .model import End, FilmModel, Method, check_method
 from .parts import Parts
-from .remux import AudioChoice, join
+from .remux import AUDIO_CHOICES, AudioChoice, join
 from .retiming import Clock, Gap, Retiming, gaps
 
 # How many frames a killed run may have to make again, and how far apart keyframes are at most.
@@ -95,6 +95,10 @@ def interpolate_video(
         raise FilmError(f"{output} is the video to read as well: choose another name for the new one.")
     if output.is_dir():
         raise FilmError(f"{output} is a folder: name a file in it.")
+    if audio not in AUDIO_CHOICES:
+        raise FilmError(f"Audio is {audio!r}: choose one of {', '.join(AUDIO_CHOICES)}.")
+    if method is not None:
+        check_method(method)
     clip = open_clip(source)
     clock = Clock(clip, retiming)
     encoding = _encoding(output, clip, codec, quality)

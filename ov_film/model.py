@@ -151,7 +151,7 @@ class FilmModel:
         ends = self.end(first, "The first frame"), self.end(last, "The last frame")
         exact = _reached(Fraction(time)) if method == "recursive" else Fraction(time)
         if exact in (0, 1):
-            _check_method(method)
+            check_method(method)
             check_same_size(first, last, "The first frame", "the last frame")
             return (first, last)[int(exact)]
         return next(self.between(*ends, [exact], method))
@@ -179,7 +179,7 @@ class FilmModel:
         Raises:
             FilmError: the method is none, the sizes differ, or memory can't suffice.
         """
-        _check_method(method)
+        check_method(method)
         check_same_size(before.frame, after.frame, *names)
         if not times:
             return
@@ -218,7 +218,7 @@ class FilmModel:
         """
         if isinstance(times, bool) or not isinstance(times, int) or not 0 <= times <= MOST_TIMES:
             raise FilmError(f"Times {times!r} is not a whole number from 0 to {MOST_TIMES}: choose one that is.")
-        _check_method(method)
+        check_method(method)
         return self._sequence(frames, times, method, bridged, blend)
 
     def inspect(self, first: Frame, last: Frame) -> PairDetails:
@@ -318,7 +318,8 @@ class FilmModel:
         return FilmPipeline(models, self._configuration)
 
 
-def _check_method(method: str) -> None:
+def check_method(method: str) -> None:
+    """Raise FilmError where there is no such method."""
     if method not in METHODS:
         raise FilmError(f"Method is {method!r}: choose one of {', '.join(METHODS)}.")
 

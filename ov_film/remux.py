@@ -67,7 +67,7 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         container.metadata.update({name: text for name, text in source.metadata.items()
                                    if name.lower() not in _FILE_TAGS})
         lead = _lead(clip, source, audio, time_base / stretch) * stretch
-        streams = [_video(container, parts, time_base, lead, _tags(pictures))]
+        streams = [_video(container, parts, time_base, lead, pictures)]
         for stream in source.streams:
             about = f"{_NAMES.get(stream.type, stream.type)} ({_codec(stream) or 'of an unknown kind'})"
             if stream == pictures or (stream.type == "audio" and audio == "drop"):
@@ -78,10 +78,11 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
                 streams.append(_encoded(container, clip, stream, stretch, lead))
             else:
                 lost.append(f"{about} left out")
-        chapters = source.chapters()
+        chapters = source.chapters() if hasattr(source, "chapters") else ()  # from PyAV 16 on
         for chapter in chapters:
             chapter["start"], chapter["end"] = round(chapter["start"] * stretch), round(chapter["end"] * stretch)
-        container.set_chapters(chapters)
+        if chapters:
+            container.set_chapters(chapters)
         for timed in heapq.merge(*(_numbered(index, packets) for index, packets in enumerate(streams))):
             container.mux(timed.packet)
     return lost
@@ -95,8 +96,10 @@ def _lead(clip: Clip, source: InputContainer, audio: AudioChoice, step: Fraction
     return round(lead / step) * step if lead > _LEAST_LEAD else Fraction(0)
 
 
-def _tags(stream: av.stream.Stream) -> dict[str, str]:
-    return {name: text for name, text in stream.metadata.items() if name.lower() in _STREAM_TAGS}
+def _describe(stream: av.stream.Stream, source: av.stream.Stream) -> None:
+    """Give a stream the source's name, language and disposition."""
+    stream.metadata.update({name: text for name, text in source.metadata.items() if name.lower() in _STREAM_TAGS})
+    stream.disposition = source.disposition.value  # type: ignore[assignment]  # PyAV 16 takes no other
 
 
 def _numbered(stream: int, packets: Iterator[tuple[Fraction, Packet]]) -> Iterator[_Timed]:
@@ -120,12 +123,12 @@ def _seconds(value: int, timed: Packet | av.AudioFrame) -> Fraction:
 
 
 def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, lead: Fraction,
-           tags: dict[str, str]) -> Iterator[tuple[Fraction, Packet]]:
+           source: av.stream.Stream) -> Iterator[tuple[Fraction, Packet]]:
     with av.open(str(parts[0].file)) as first:
         # Opaque: by the decoder, which need not have the encoder's name.
         stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
     stream.time_base = time_base
-    stream.metadata.update(tags)
+    _describe(stream, source)
     begin = round(lead / time_base)
     delays = [_delay(part, time_base) for part in parts]
 
@@ -169,8 +172,7 @@ def _packets(clip: Clip, index: int) -> Iterator[Packet]:
 def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream, lead: Fraction
             ) -> Iterator[tuple[Fraction, Packet]]:
     stream = container.add_stream_from_template(source, opaque=True)
-    stream.metadata.update(_tags(source))
-    stream.disposition = source.disposition
+    _describe(stream, source)
 
     def packets() -> Iterator[tuple[Fraction, Packet]]:
         for packet in _packets(clip, source.index):
@@ -191,8 +193,7 @@ def _encoded(container: OutputContainer, clip: Clip, source: AudioStream, stretc
     codec = "aac" if "aac" in container.supported_codecs else "libopus"
     stream = cast("AudioStream", container.add_stream(codec, rate=_RATE, layout=layout))
     stream.codec_context.bit_rate = _BIT_RATE_OF_CHANNEL * stream.codec_context.channels
-    stream.metadata.update(_tags(source))
-    stream.disposition = source.disposition
+    _describe(stream, source)
 
     def packets() -> Iterator[tuple[Fraction, Packet]]:
         for frame in chain(_stretched(_decoded(clip, source.index), clip.start, stretch, lead), [None]):

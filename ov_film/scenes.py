@@ -40,4 +40,4 @@ def is_duplicate(first: Thumbnail, second: Thumbnail) -> bool:
 
 def difference(first: Thumbnail, second: Thumbnail) -> float:
     """Return the largest mean difference of any block, in levels of 255."""
-    return float(cv2.blur(cv2.absdiff(first, second).max(axis=2).astype(np.float32), (_BLOCK, _BLOCK)).max())
+    return float(cv2.blur(cv2.absdiff(first, second).mean(axis=2, dtype=np.float32), (_BLOCK, _BLOCK)).max())

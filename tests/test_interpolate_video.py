@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from ov_film import clip as clip_module
+from ov_film.cli import main
 from ov_film.errors import FilmError
 from ov_film.frames import Frame
 from ov_film.interpolate_video import VideoReport, interpolate_video
@@ -446,3 +447,24 @@ def test_one_frame(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", moving(1))
     for options in ({}, {"loop": True}, {"drop_duplicates": True}):
         assert run(source, tmp_path / "out.mp4", **options).frames == 2
+
+
+def test_the_command(tmp_path: Path, clip: Path, small_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, common = tmp_path / "out.mkv", ["--model", str(small_folder), "--device", "CPU", "--precision", "f32"]
+    assert main(["video", str(clip), str(output), "--fps", "59.94", "--loop", "--skip", "2-4", "--drop-duplicates",
+                 "--cuts", "blend", "--codec", "h265", "--quality", "small", *common]) == 0
+    text = capsys.readouterr().out
+    assert "24 frames became 60, 59.9401 a second, direct" in text and str(output) in text
+    assert len(times_of(output)) == 60
+    for arguments, error in (([clip, output, "--fps", "60", "--multiplier", "2"], "choose one of the two"),
+                             ([clip, output, "--fps", "12"], "below the 24"),
+                             ([clip, output, "--multiplier", "x"], "no number"),
+                             ([clip, output, "--skip", "x"], "Range 'x'"),
+                             ([clip, output, "--method", "fast"], "Method is 'fast'"),
+                             ([clip, output, "--audio", "louder"], "Audio is 'louder'"),
+                             ([clip, output, "--quality", "best"], "Quality is 'best'"),
+                             ([clip, tmp_path / "out.webm", "--codec", "h264"], "can't hold the codec"),
+                             ([tmp_path / "no.mp4", output], "can't be read")):
+        assert main(["video", *map(str, arguments), *common]) == 1
+        assert error in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv"]
