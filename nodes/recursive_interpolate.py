@@ -2,14 +2,18 @@
 
 import logging
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..ov_film.batch import uninterpolated
+from ..ov_film.errors import FilmError
 from ..ov_film.frames import Frame
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
+from ..ov_film.retiming import CUTS, Cuts, Retiming, parse_ranges
 from . import host
 from .images import Frames, check_alike, counted, frames_of, joined, planes
 
@@ -42,29 +46,59 @@ class RecursiveInterpolate:
                 "method": (list(METHODS), {
                     "default": "recursive",
                     "tooltip": "recursive makes midpoints of midpoints, as the network was trained. direct finds the "
-                               "motion of each gap once, which takes less time from 2 times on."})}}
+                               "motion of each gap once, which takes less time from 2 times on."}),
+                "cuts": (list(CUTS), {
+                    "default": "ignore",
+                    "tooltip": "Where the scene changes, repeat the nearer image or blend both, so that no ghosts "
+                               "appear. ignore interpolates there too."}),
+                "skip": ("STRING", {
+                    "default": "",
+                    "tooltip": "Images after which nothing is interpolated, counted from 0, such as 0-9, 25, 100-."}),
+                "only": ("STRING", {
+                    "default": "",
+                    "tooltip": "Images after which alone something is interpolated, such as 0-9, 25, 100-. Empty: "
+                               "all."}),
+                "loop": ("BOOLEAN", {
+                    "default": False,
+                    "tooltip": "After the last image, move back towards the first: the clip loops without a jump."})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, skip: str | None = "", only: str | None = "") -> bool | str:
+        try:
+            for ranges in (skip, only):
+                parse_ranges(ranges or "")  # None is the value of another node, which hasn't run
+        except FilmError as error:
+            return str(error)
+        return True
 
     def interpolate(self, model: FilmModel, images: torch.Tensor, times_to_interpolate: int,
-                    last: torch.Tensor | None = None, method: Method = "recursive") -> tuple[torch.Tensor, int]:
+                    last: torch.Tensor | None = None, method: Method = "recursive", cuts: Cuts = "ignore",
+                    skip: str = "", only: str = "", loop: bool = False) -> tuple[torch.Tensor, int]:
         frames = frames_of(images, "The batch of images")
         if last is not None:
             appended = frames_of(last, "The last image")
             check_alike(frames, appended, "The batch of images", "the last image")
             frames = np.concatenate([frames, appended])
         multiplier = 1 << times_to_interpolate
-        count, shape = (len(frames) - 1) * multiplier + 1, frames.shape[1:]
+        looped = loop and len(frames) > 1
+        gaps, shape = len(frames) - 1 + looped, frames.shape[1:]
+        count = gaps * multiplier + (not looped)
         if count == len(frames):
             return torch.from_numpy(frames), multiplier
+        retiming = Retiming(cuts=cuts, skip=parse_ranges(skip), only=parse_ranges(only))
+        bridged = uninterpolated((planes(frame)[0] for frame in frames), len(frames), retiming)
         depth = times_to_interpolate if method == "recursive" else 1
         check_memory(model.memory_needed(*shape[:2], depth) + count * frames[0].nbytes,
                      f"Making {count} frames of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
         show = host.progress(count - len(frames))
         done = 0
-        sequences = [model.interpolate_sequence(_plane(frames, index), times_to_interpolate, method)
+        order = [*range(len(frames)), *([0] if looped else [])]
+        sequences = [model.interpolate_sequence(_plane(frames, order, index), times_to_interpolate, method, bridged,
+                                                blend=cuts == "blend")
                      for index in range(len(planes(frames[0])))]
         try:
-            for index, parts in enumerate(zip(*sequences, strict=True)):
+            for index, parts in enumerate(islice(zip(*sequences, strict=True), count)):
                 if index % multiplier == 0:
                     result[index] = torch.from_numpy(frames[index // multiplier])
                     continue
@@ -78,6 +112,7 @@ class RecursiveInterpolate:
         return result, multiplier
 
 
-def _plane(frames: Frames, index: int) -> Iterator[Frame]:
+
+def _plane(frames: Frames, order: list[int], index: int) -> Iterator[Frame]:
     """Yield one of the RGB planes of each frame as it is needed, so that no second clip lies in memory."""
-    return (planes(frame)[index] for frame in frames)
+    return (planes(frames[number])[index] for number in order)

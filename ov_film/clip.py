@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 
-from .colour import Colour, Plane, has_matrix, to_rgb
+from .colour import IDENTITY, Colour, Plane, has_matrix, to_rgb
 from .errors import FilmError
 from .frame_rate import frame_rate
 from .frames import Frame
@@ -23,13 +25,19 @@ try:
 except ImportError as error:
     raise FilmError(f"PyAV can't be imported ({error}): install it with python -m pip install av.") from error
 
-Source: TypeAlias = Path | BinaryIO
+Source: TypeAlias = Path | BytesIO
+Packet: TypeAlias = Any  # av.Packet, which is generic in newer versions only
 
 # How far a time may be from its place in a constant rate: Matroska and others round to milliseconds.
 _ROUNDING = Fraction(1, 999)
 _MOST_RATE = 1000
-_LEAST_FILLED = 0.8
+_LEAST_REGULAR = 0.8
+_LEAST_FILLED = 0.5
 _THUMBNAIL_WIDTH = 128
+_THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
+_MOST_BREAKS = 100
+_LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
+_UNTAGGED = 2
 _PLANAR = {f"yuv{kind}{chroma}p{depth}" for kind in ("", "j") for chroma in (420, 422, 444, 440, 411, 410)
            for depth in ("", "9le", "10le", "12le", "14le", "16le")}
 
@@ -45,13 +53,14 @@ class ClipFrame:
 
     def rgb(self) -> Frame:
         """Return the frame (H,W,3) as it is shown: upright, in the clip's size."""
+        if any(part.is_alpha for part in self.picture.format.components):
+            self.clip.faults["frames whose transparency was left out"] += 1
         return self.clip.shown(_rgb(self.picture, self.clip.colour))
 
     def thumbnail(self) -> Thumbnail:
-        """Return the frame small, (h,128,3) uint8 BGR, to compare it with others."""
-        width, height = self.picture.width, self.picture.height
-        rows = max(8, round(_THUMBNAIL_WIDTH * height / width))
-        small = self.picture.reformat(format="bgr24", width=_THUMBNAIL_WIDTH, height=rows, interpolation="AREA")
+        """Return the frame small, (h,128,3) uint8 BGR as it is stored, to compare it with others."""
+        small = self.picture.reformat(format="bgr24", width=_THUMBNAIL_WIDTH, height=self.clip._thumbnail_rows,
+                                      interpolation="AREA")
         return np.asarray(small.to_ndarray(), np.uint8)
 
 
@@ -67,11 +76,12 @@ class Clip:
         constant: whether the rate is constant; frames may be missing.
         start: the first frame's time stamp in the file, in seconds; frames' times count from it.
         end: when the last frame's time is over, in seconds from the start.
+        time_base: seconds that the file's time stamps count in.
         count: how many frames are in the file.
-        missing: how many more it says that it has: it was cut off.
         colour: what its numbers mean.
         bits: bits of a sample.
         sample_aspect_ratio: width of a pixel by its height, as shown.
+        notes: what was found when it was opened that its reader should know, in words.
         faults: what was found broken so far, and how often.
     """
 
@@ -83,13 +93,15 @@ class Clip:
     constant: bool = True
     start: Fraction = Fraction(0)
     end: Fraction = Fraction(0)
+    time_base: Fraction = Fraction(1)
     count: int = 0
-    missing: int = 0
     colour: Colour = field(default_factory=Colour)
     bits: int = 8
     sample_aspect_ratio: Fraction = Fraction(1)
+    notes: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     _turns: int = 0
+    _thumbnail_rows: int = _THUMBNAIL_ROWS[0]
 
     def frames(self) -> Iterator[ClipFrame]:
         """Yield the frames in order; times rise.
@@ -98,14 +110,22 @@ class Clip:
         """
         self.faults.clear()
         time: Fraction | None = None
+        number = -1
         for number, picture in enumerate(self._pictures()):
             read = self._time(picture)
             if time is not None and read is not None and read <= time:
                 self.faults["time stamps that did not rise, and were mended"] += 1
                 read = None
-            step = 1 / self.frame_rate
-            time = read if read is not None else time + step if time is not None else Fraction(0)
+            if time is None:
+                time = Fraction(0)
+            elif read is not None:
+                time = read
+            elif self.constant:
+                time += 1 / self.frame_rate
+            else:
+                time += max(1, round(1 / self.frame_rate / self.time_base)) * self.time_base
             yield ClipFrame(number, time, self, picture)
+        self.faults["packets that gave no frame"] = max(0, self.count - number - 1)
 
     def shown(self, rgb: Frame) -> Frame:
         """Return a decoded frame upright, in the clip's size."""
@@ -119,19 +139,25 @@ class Clip:
         """Open the file anew, at its beginning."""
         return _opened(self.source, self.name)
 
+    def packets(self, container: InputContainer, *streams: av.stream.Stream) -> Iterator[Packet]:
+        """Yield what packets of streams can be read; the last one is empty and makes a decoder give all it has."""
+        breaks = 0
+        while breaks < _MOST_BREAKS:
+            try:
+                yield from container.demux(*streams)
+                return
+            except av.FFmpegError:
+                breaks += 1
+                self.faults["breaks in the file"] = breaks
+        last = av.Packet()
+        last.stream = streams[0]
+        yield last
+
     def _pictures(self) -> Iterator[av.VideoFrame]:
         container, stream = self.opened()
         stream.thread_type = "AUTO"
         with container:
-            packets = container.demux(stream)
-            while True:
-                try:
-                    packet = next(packets)
-                except StopIteration:
-                    return
-                except av.FFmpegError:
-                    self.faults["breaks after which nothing can be read"] += 1
-                    return
+            for packet in self.packets(container, stream):
                 try:
                     decoded = packet.decode()
                 except av.EOFError:
@@ -142,6 +168,8 @@ class Clip:
                 for picture in decoded:
                     if picture.is_corrupt:
                         self.faults["frames with damage in them"] += 1
+                    if picture.interlaced_frame:
+                        self.faults["interlaced frames, taken as they are"] += 1
                     yield picture
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
@@ -159,34 +187,30 @@ def open_clip(source: Source) -> Clip:
     """
     name = str(source) if isinstance(source, Path) else "The video"
     clip = Clip(source, name)
-    stamps, missing, time_base, guess = _scanned(clip)
-    clip.count = len(stamps)
-    if stamps:
-        clip.start = stamps[0] * time_base
-    _find_rate(clip, [(stamp - stamps[0]) * time_base for stamp in stamps], guess, time_base)
     first = next(clip._pictures(), None)
     if first is None:
         raise FilmError(f"{name} has no frame that can be read: give a video with one or more.")
-    clip.count = max(1, clip.count)
+    _find_times(clip, first)
     clip.colour = _colour(first)
+    if int(first.colorspace) not in (clip.colour.matrix, _UNTAGGED, IDENTITY):
+        clip.notes.append(f"colours of matrix {int(first.colorspace)} taken for those of {clip.colour.matrix}")
     clip.bits = max(component.bits for component in first.format.components)
+    clip._thumbnail_rows = int(np.clip(round(_THUMBNAIL_WIDTH * first.height / first.width), *_THUMBNAIL_ROWS))
     clip._turns = round(first.rotation / 90) % 4
     clip.height, clip.width = (first.height, first.width)[::-1 if clip._turns % 2 else 1]
     container, stream = clip.opened()
     with container:
         aspect = Fraction(stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio or 1) or Fraction(1)
     clip.sample_aspect_ratio = 1 / aspect if clip._turns % 2 else aspect
-    clip.missing = missing
     return clip
 
 
 def _opened(source: Source, name: str) -> tuple[InputContainer, VideoStream]:
     try:
         if isinstance(source, Path):
-            container = av.open(str(source), "r", metadata_errors="replace")
-        else:
-            source.seek(0)
-            container = av.open(source, "r", metadata_errors="replace")
+            container = av.open(str(source.absolute()), "r", metadata_errors="replace")
+        else:  # the bytes are shared, the place in them is not
+            container = av.open(BytesIO(source.getvalue()), "r", metadata_errors="replace")
     except av.FFmpegError as error:
         raise FilmError(f"{name} can't be read as a video ({error.strerror}): give one that is there and whole."
                         ) from error
@@ -198,43 +222,61 @@ def _opened(source: Source, name: str) -> tuple[InputContainer, VideoStream]:
     return container, streams[0]
 
 
-def _scanned(clip: Clip) -> tuple[list[int], int, Fraction, Fraction | None]:
-    """Return the frames' time stamps, rising; how many frames are missing; the stamps' unit in seconds; the rate."""
+def _find_times(clip: Clip, first: av.VideoFrame) -> None:
+    """Set what the time stamps tell: start, end, count, rate, whether it is constant, and what is missing."""
     container, stream = clip.opened()
-    stamps = set()
-    packets = 0
+    stamps: set[int] = set()
+    packets, end = 0, 0.0
     with container:
-        try:
-            for packet in container.demux(stream):
-                packets += packet.dts is not None or packet.pts is not None  # the last, empty one has neither
-                if packet.pts is not None and packet.size and not packet.is_discard:
-                    stamps.add(packet.pts)
-        except av.FFmpegError:
-            pass  # what comes before is used, and `frames` says so
-        guess = stream.guessed_rate or stream.average_rate
-        missing, time_base = max(0, stream.frames - packets), Fraction(stream.time_base or 1)
-    return sorted(stamps), missing, time_base, Fraction(guess) if guess else None
+        for packet in clip.packets(container, *container.streams):
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None:
+                end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
+            if packet.size and packet.stream == stream:
+                packets += 1
+                if stamp is not None and not packet.is_discard:
+                    stamps.add(stamp)
+        guess = Fraction(stream.guessed_rate or stream.average_rate or 25)
+        clip.time_base = Fraction(stream.time_base or 1)
+        declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
+    start = first.pts if first.pts is not None else min(stamps, default=0)
+    clip.start = start * clip.time_base
+    times = [(stamp - start) * clip.time_base for stamp in sorted(stamps) if stamp > start]
+    # Streams without a container have no time stamps.
+    times = [Fraction(0), *times] if stamps else [number / guess for number in range(max(1, packets))]
+    clip.count = len(times)
+    _find_rate(clip, times, guess)
+    # MP4 says how many frames it has, Matroska how long it is.
+    missing = declared - packets if "mp4" in kind else 0
+    if "matroska" in kind and length - end > _LEAST_MISSING:
+        missing = round((length - end) * clip.frame_rate)
+    if missing > 0:
+        clip.notes.append(f"the file was cut off and lacks {missing} frames")
 
 
-def _find_rate(clip: Clip, times: list[Fraction], guess: Fraction | None, time_base: Fraction) -> None:
+def _find_rate(clip: Clip, times: list[Fraction], guess: Fraction) -> None:
     """Set the rate, whether it is constant, and the end of a clip."""
-    span = times[-1] if times else Fraction(0)
+    span = times[-1]
     mean = Fraction(len(times) - 1) / span if span else None
-    tolerance = max(time_base, _ROUNDING)
+    tolerance = max(clip.time_base, _ROUNDING)
     for rate in (guess, frame_rate(str(round(float(mean), 3))) if mean else None):
         if rate and 0 < rate <= _MOST_RATE and _fits(times, rate, tolerance):
             clip.frame_rate, clip.constant = rate, True
             break
     else:
-        clip.frame_rate, clip.constant = (mean or guess or Fraction(25)).limit_denominator(10_000), False
+        clip.frame_rate, clip.constant = (mean or guess).limit_denominator(10_000), False
+    if clip.constant and (lacking := round(span * clip.frame_rate) + 1 - clip.count):
+        clip.notes.append(f"{lacking} frames are missing in the file, and were made")
     clip.end = (round(span * clip.frame_rate) / clip.frame_rate if clip.constant else span) + 1 / clip.frame_rate
 
 
 def _fits(times: list[Fraction], rate: Fraction, tolerance: Fraction) -> bool:
-    """Return whether times lie at places of a constant rate, each at its own, and fill most of them."""
+    """Return whether times lie at places of a constant rate, each at its own, most of them one after the other."""
     places = [round(time * rate) for time in times]
+    steps = [after - before for before, after in pairwise(places)]
     return (all(abs(time - place / rate) <= tolerance for time, place in zip(times, places, strict=True))
-            and len(set(places)) == len(places) >= _LEAST_FILLED * (places[-1] + 1))
+            and min(steps, default=1) > 0 and steps.count(1) >= _LEAST_REGULAR * len(steps)
+            and len(places) >= _LEAST_FILLED * places[-1])
 
 
 def _colour(picture: av.VideoFrame) -> Colour:

@@ -92,6 +92,11 @@ def crf_of(quality: Quality, codec: Codec) -> int:
     return _encoder_of(codec).crfs[QUALITIES.index(quality)]
 
 
+def holds_aspect(container: OutputContainer, codec: Codec) -> bool:
+    """Return whether a container gets pixels that aren't square, with a codec."""
+    return codec in ("h264", "h265") or container.format.name not in _MATROSKA
+
+
 def check_container(path: Path, codec: Codec) -> None:
     """Raise FilmError where the suffix of a path names no container, or one that doesn't take the codec."""
     container = _CONTAINERS.get(path.suffix.lower())
@@ -258,7 +263,7 @@ class Encoder:
         if min(height + height % 2, width + width % 2) < encoder.least_side:
             raise FilmError(f"Frames of {width}x{height} are too small for {encoder.name}: give frames of at least "
                             f"{encoder.least_side}x{encoder.least_side}, or choose codec vp9.")
-        if sample_aspect_ratio != 1 and encoding.codec in ("vp9", "av1") and container.format.name in _MATROSKA:
+        if sample_aspect_ratio != 1 and not holds_aspect(container, encoding.codec):
             raise FilmError(f"Pixels of aspect {sample_aspect_ratio} can't be written with codec {encoding.codec} into "
                             f"{container.format.name}: choose codec h264 or h265, or the suffix .mp4.")
         stream = container.add_stream(encoding.encoder, rate=encoding.exact_rate(frame_rate), options=encoding.options)

@@ -1,5 +1,7 @@
 """Frames: (H,W,3) float32 RGB in [0,1]. Checking, padding, reading and writing."""
 
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,15 @@ def read_frame(path: Path) -> Frame:
     most = 255 if image.dtype == np.uint8 else 65535
     frame: Frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.float32) / np.float32(most)
     return frame
+
+
+def bridge(before: Frame, after: Frame, times: Sequence[Fraction], blend: bool) -> Iterator[Frame]:
+    """Yield, for each time in (0,1), the nearer of two frames, or both blended by it."""
+    for time in times:
+        if blend:
+            yield (before + (after - before) * before.dtype.type(time)).clip(0, 1)
+        else:
+            yield before if time < Fraction(1, 2) else after
 
 
 def to_8_bits(frame: Frame) -> NDArray[np.uint8]:

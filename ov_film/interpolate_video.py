@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from .clip import Clip, ClipFrame, Source, open_clip
-from .encoding import Codec, Encoder, Encoding, Quality, check_container, crf_of, open_container
+from .encoding import Codec, Encoder, Encoding, Quality, check_container, crf_of, holds_aspect, open_container
 from .errors import FilmError
 from .files import written_whole
 from .frames import Frame
@@ -93,12 +93,14 @@ def interpolate_video(
     """
     if isinstance(source, Path) and source.exists() and output.exists() and source.samefile(output):
         raise FilmError(f"{output} is the video to read as well: choose another name for the new one.")
+    if output.is_dir():
+        raise FilmError(f"{output} is a folder: name a file in it.")
     clip = open_clip(source)
     clock = Clock(clip, retiming)
     encoding = _encoding(output, clip, codec, quality)
     encoding.exact_rate(clock.frame_rate)
     if method is None:
-        method = "recursive" if clock.dyadic and clip.constant and not retiming.drop_duplicates else "direct"
+        method = "recursive" if clock.dyadic and not retiming.drop_duplicates else "direct"
     report = VideoReport(output, method, clock.frame_rate)
     plan = {"source": fingerprint(source), "retiming": str(retiming), "encoding": str(encoding), "method": method,
             "model": model.identity}
@@ -110,12 +112,12 @@ def interpolate_video(
     report.frames = parts.frames
     with written_whole(output) as temporary, open_container(temporary) as container:
         lost = join(container, parts.finished(), clock.time_base, clip, clock.stretch, audio)
+        if clip.sample_aspect_ratio != 1 and not holds_aspect(container, encoding.codec):
+            lost.append(f"pixels of aspect {clip.sample_aspect_ratio} became square ones")
     parts.remove()
     if clip.bits > encoding.sample_bits:
         lost.append(f"{clip.bits} bits a sample became {encoding.sample_bits}")
-    if clip.missing:
-        lost.append(f"the file was cut off and lacks {clip.missing} frames")
-    report.notes = [*lost, *(f"{count} {what}" for what, count in clip.faults.items())]
+    report.notes = [*lost, *clip.notes, *(f"{count} {what}" for what, count in clip.faults.items() if count)]
     return report
 
 

@@ -1,7 +1,7 @@
 """A converted FILM, ready to run: frames in, frames in between out."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ import openvino as ov
 from .compiled import CompiledModels
 from .devices import INT8, Device, choose_device, choose_precision, core
 from .errors import FilmError
-from .frames import Frame, check_frame, check_same_size, size_text, warped
+from .frames import Frame, bridge, check_frame, check_same_size, size_text, warped
 from .library import checked_manifest, int8_model, model_folder
 from .memory import check_memory, encodings_bytes, memory_needed, window_for
 from .pipeline import Encoding, FilmPipeline, Flow
@@ -196,8 +196,8 @@ class FilmModel:
                                   inner)
         yield from [after.frame] * times.count(Fraction(1))
 
-    def interpolate_sequence(self, frames: Iterable[Frame], times: int,
-                             method: Method = "recursive") -> Iterator[Frame]:
+    def interpolate_sequence(self, frames: Iterable[Frame], times: int, method: Method = "recursive",
+                             bridged: Collection[int] = (), blend: bool = False) -> Iterator[Frame]:
         """Yield every frame in order, and between each two of them 2**times - 1 new ones.
 
         Source frames come out as the very arrays that went in. "recursive" makes midpoints of midpoints (Reda et al.,
@@ -208,6 +208,9 @@ class FilmModel:
             frames: (H,W,3) float32 RGB in [0,1], all of one size; none or one is passed through.
             times: depth of the recursion, 0 to 16.
             method: "recursive" or "direct".
+            bridged: numbers, from 0, of the frames after which nothing is interpolated, scene cuts say: the nearer
+                frame is repeated there.
+            blend: blend both frames there instead.
 
         Raises:
             FilmError: at once where times or the method is out of bounds; at the frame where a frame is, or its size
@@ -216,7 +219,7 @@ class FilmModel:
         if isinstance(times, bool) or not isinstance(times, int) or not 0 <= times <= MOST_TIMES:
             raise FilmError(f"Times {times!r} is not a whole number from 0 to {MOST_TIMES}: choose one that is.")
         _check_method(method)
-        return self._sequence(frames, times, method)
+        return self._sequence(frames, times, method, bridged, blend)
 
     def inspect(self, first: Frame, last: Frame) -> PairDetails:
         """Return the midpoint of two frames with the flows and warped frames that it was made of.
@@ -265,14 +268,20 @@ class FilmModel:
         return Report(self._folder.name, device, full_name, precision, self._int8_psnr, self._resolution,
                       self._window(self._resolution))
 
-    def _sequence(self, frames: Iterable[Frame], times: int, method: Method) -> Iterator[Frame]:
+    def _sequence(self, frames: Iterable[Frame], times: int, method: Method, bridged: Collection[int],
+                  blend: bool) -> Iterator[Frame]:
         count = 1 << times
         steps = [Fraction(step, count) for step in range(1, count)]
         before: End | None = None
         for number, frame in enumerate(frames, start=1):
             after = self.end(frame, f"Frame {number}")
             if before is not None:
-                yield from self.between(before, after, steps, method, (f"Frame {number - 1}", f"frame {number}"))
+                names = f"Frame {number - 1}", f"frame {number}"
+                check_same_size(before.frame, frame, *names)
+                if number - 2 in bridged:
+                    yield from bridge(before.frame, frame, steps, blend)
+                else:
+                    yield from self.between(before, after, steps, method, names)
             yield frame
             before = after
 

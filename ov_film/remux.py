@@ -4,32 +4,36 @@ import heapq
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
-from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
-from .clip import Clip
+from .clip import Clip, Packet
 from .errors import FilmError
 from .parts import Part
 
 try:
     import av
     from av.audio.stream import AudioStream
-    from av.container import OutputContainer
+    from av.container import InputContainer, OutputContainer
 except ImportError as error:
     raise FilmError(f"PyAV can't be imported ({error}): install it with python -m pip install av.") from error
 
 AudioChoice = Literal["keep", "drop"]
 AUDIO_CHOICES: tuple[AudioChoice, ...] = get_args(AudioChoice)
 
-_OPUS_RATE = 48_000
+# Of sound that is encoded anew, by AAC or Opus.
+_RATE = 48_000
 _BIT_RATE_OF_CHANNEL = 80_000
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 # FFmpeg's atempo slows down to half at a time.
 _LEAST_TEMPO = Fraction(1, 2)
 # What belongs to the source's file, not to what it shows.
 _FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
-
-
-_Packet: TypeAlias = Any  # av.Packet, which is generic in newer versions only
-
+# What FFmpeg says that these take, and then does not write.
+_REFUSED = {"mov": ("flac", "opus", "truehd"), "mp4": ("truehd",)}
+_STREAM_TAGS = {"language", "title", "handler_name"}
+_NAMES = {"subtitle": "subtitles", "audio": "sound"}
+# Sound that begins earlier than this before the pictures is heard before them; a codec's priming is not.
+_LEAST_LEAD = Fraction(1, 10)
 
 class _Timed(NamedTuple):
     """A packet and when it comes, in seconds; those of one time are taken by the number of their stream."""
@@ -37,7 +41,7 @@ class _Timed(NamedTuple):
     seconds: Fraction
     stream: int
     number: int
-    packet: _Packet
+    packet: Packet
 
 
 def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, clip: Clip, stretch: Fraction,
@@ -58,25 +62,44 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         OSError: the file can't be written.
     """
     lost: list[str] = []
-    source, _ = clip.opened()
+    source, pictures = clip.opened()
     with source:
         container.metadata.update({name: text for name, text in source.metadata.items()
                                    if name.lower() not in _FILE_TAGS})
-        streams = [_video(container, parts, time_base)]
-        for sound in source.streams.audio if audio == "keep" else ():
-            copied = stretch == 1 and _takes(container, sound)
-            streams.append(_copied(container, clip, sound) if copied else _encoded(container, clip, sound, stretch))
-        for stream in source.streams.subtitles:
-            if stretch == 1 and _takes(container, stream):
-                streams.append(_copied(container, clip, stream))
+        lead = _lead(clip, source, audio, time_base / stretch) * stretch
+        streams = [_video(container, parts, time_base, lead, _tags(pictures))]
+        for stream in source.streams:
+            about = f"{_NAMES.get(stream.type, stream.type)} ({_codec(stream) or 'of an unknown kind'})"
+            if stream == pictures or (stream.type == "audio" and audio == "drop"):
+                continue
+            if stretch == 1 and stream.type in ("audio", "subtitle") and _takes(container, stream):
+                streams.append(_copied(container, clip, stream, lead))
+            elif isinstance(stream, AudioStream) and stream.codec_context:
+                streams.append(_encoded(container, clip, stream, stretch, lead))
             else:
-                lost.append(f"subtitles ({_codec(stream) or 'of an unknown kind'}) left out")
+                lost.append(f"{about} left out")
+        chapters = source.chapters()
+        for chapter in chapters:
+            chapter["start"], chapter["end"] = round(chapter["start"] * stretch), round(chapter["end"] * stretch)
+        container.set_chapters(chapters)
         for timed in heapq.merge(*(_numbered(index, packets) for index, packets in enumerate(streams))):
             container.mux(timed.packet)
     return lost
 
 
-def _numbered(stream: int, packets: Iterator[tuple[Fraction, _Packet]]) -> Iterator[_Timed]:
+def _lead(clip: Clip, source: InputContainer, audio: AudioChoice, step: Fraction) -> Fraction:
+    """Return how long the sound is heard before the first picture, in seconds of the source and whole frames."""
+    starts = [stream.start_time * stream.time_base for stream in source.streams.audio
+              if stream.start_time is not None and stream.time_base and audio == "keep"]
+    lead = clip.start - Fraction(min(starts, default=clip.start))
+    return round(lead / step) * step if lead > _LEAST_LEAD else Fraction(0)
+
+
+def _tags(stream: av.stream.Stream) -> dict[str, str]:
+    return {name: text for name, text in stream.metadata.items() if name.lower() in _STREAM_TAGS}
+
+
+def _numbered(stream: int, packets: Iterator[tuple[Fraction, Packet]]) -> Iterator[_Timed]:
     for number, (seconds, packet) in enumerate(packets):
         yield _Timed(seconds, stream, number, packet)
 
@@ -87,22 +110,26 @@ def _codec(stream: av.stream.Stream) -> str:
 
 
 def _takes(container: OutputContainer, stream: av.stream.Stream) -> bool:
-    return _codec(stream) in container.supported_codecs
+    codec = _codec(stream)
+    return codec in container.supported_codecs and codec not in _REFUSED.get(container.format.name, ())
 
 
-def _seconds(value: int, timed: _Packet | av.AudioFrame) -> Fraction:
+def _seconds(value: int, timed: Packet | av.AudioFrame) -> Fraction:
     """Return a time stamp, or a duration, in seconds."""
     return value * (timed.time_base or Fraction(1))
 
 
-def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fraction
-           ) -> Iterator[tuple[Fraction, _Packet]]:
+def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, lead: Fraction,
+           tags: dict[str, str]) -> Iterator[tuple[Fraction, Packet]]:
     with av.open(str(parts[0].file)) as first:
-        stream = container.add_stream_from_template(first.streams.video[0])
+        # Opaque: by the decoder, which need not have the encoder's name.
+        stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
     stream.time_base = time_base
+    stream.metadata.update(tags)
+    begin = round(lead / time_base)
     delays = [_delay(part, time_base) for part in parts]
 
-    def packets() -> Iterator[tuple[Fraction, _Packet]]:
+    def packets() -> Iterator[tuple[Fraction, Packet]]:
         last = None
         for part, delay in zip(parts, delays, strict=True):
             for packet in _part_packets(part):
@@ -110,9 +137,9 @@ def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fractio
                                       for value in (packet.pts, packet.dts, packet.duration or 0))
                 # A part of few frames is decoded with less delay than others: all are given the longest one. Where
                 # times vary, a part's may begin before the last one's are over.
-                dts += part.start - max(delays) + delay
+                dts += begin + part.start - max(delays) + delay
                 last = dts if last is None else max(dts, last + 1)
-                packet.pts, packet.dts, packet.duration = pts + part.start, last, duration
+                packet.pts, packet.dts, packet.duration = begin + pts + part.start, last, duration
                 packet.time_base, packet.stream = time_base, stream
                 yield last * time_base, packet
 
@@ -125,36 +152,31 @@ def _delay(part: Part, time_base: Fraction) -> int:
     return round(_seconds(first.pts - first.dts, first) / time_base)
 
 
-def _part_packets(part: Part) -> Iterator[_Packet]:
+def _part_packets(part: Part) -> Iterator[Packet]:
     with av.open(str(part.file)) as file:
         for packet in file.demux(video=0):
             if packet.pts is not None and packet.dts is not None:
                 yield packet
 
 
-def _packets(clip: Clip, index: int) -> Iterator[_Packet]:
+def _packets(clip: Clip, index: int) -> Iterator[Packet]:
     """Yield the packets of one stream of the source, as far as they can be read."""
     source, _ = clip.opened()
     with source:
-        packets = source.demux(source.streams[index])
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.FFmpegError):  # what the pictures lost by it, the clip says
-                return
-            yield packet
+        yield from clip.packets(source, source.streams[index])
 
 
-def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream
-            ) -> Iterator[tuple[Fraction, _Packet]]:
-    stream = container.add_stream_from_template(source)
-    stream.metadata.update(source.metadata)
+def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream, lead: Fraction
+            ) -> Iterator[tuple[Fraction, Packet]]:
+    stream = container.add_stream_from_template(source, opaque=True)
+    stream.metadata.update(_tags(source))
+    stream.disposition = source.disposition
 
-    def packets() -> Iterator[tuple[Fraction, _Packet]]:
+    def packets() -> Iterator[tuple[Fraction, Packet]]:
         for packet in _packets(clip, source.index):
             if packet.dts is None and packet.pts is None:
                 continue
-            shift = round(clip.start / _seconds(1, packet))
+            shift = round((clip.start - lead) / _seconds(1, packet))
             pts = (packet.pts if packet.pts is not None else packet.dts or 0) - shift
             dts = packet.dts - shift if packet.dts is not None else pts
             packet.pts, packet.dts, packet.stream = pts, dts, stream
@@ -163,15 +185,17 @@ def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream
     return packets()
 
 
-def _encoded(container: OutputContainer, clip: Clip, source: AudioStream, stretch: Fraction
-             ) -> Iterator[tuple[Fraction, _Packet]]:
-    codec, rate = ("aac", source.rate) if "aac" in container.supported_codecs else ("libopus", _OPUS_RATE)
-    stream = cast("AudioStream", container.add_stream(codec, rate=rate, layout=source.layout.name))
-    stream.codec_context.bit_rate = _BIT_RATE_OF_CHANNEL * source.channels
-    stream.metadata.update(source.metadata)
+def _encoded(container: OutputContainer, clip: Clip, source: AudioStream, stretch: Fraction, lead: Fraction
+             ) -> Iterator[tuple[Fraction, Packet]]:
+    layout = _LAYOUTS.get(source.channels, "stereo")
+    codec = "aac" if "aac" in container.supported_codecs else "libopus"
+    stream = cast("AudioStream", container.add_stream(codec, rate=_RATE, layout=layout))
+    stream.codec_context.bit_rate = _BIT_RATE_OF_CHANNEL * stream.codec_context.channels
+    stream.metadata.update(_tags(source))
+    stream.disposition = source.disposition
 
-    def packets() -> Iterator[tuple[Fraction, _Packet]]:
-        for frame in chain(_stretched(_decoded(clip, source.index), stretch), [None]):
+    def packets() -> Iterator[tuple[Fraction, Packet]]:
+        for frame in chain(_stretched(_decoded(clip, source.index), clip.start, stretch, lead), [None]):
             for packet in stream.encode(frame):
                 yield _seconds(packet.dts or 0, packet), packet
 
@@ -179,44 +203,48 @@ def _encoded(container: OutputContainer, clip: Clip, source: AudioStream, stretc
 
 
 def _decoded(clip: Clip, index: int) -> Iterator[av.AudioFrame]:
-    """Yield the frames of a sound, timed from the clip's start; what can't be decoded is a silence."""
+    """Yield the frames of a sound that can be decoded."""
     for packet in _packets(clip, index):
         try:
             frames = packet.decode()
         except av.FFmpegError:
+            clip.faults["packets of sound that can't be decoded, and became silence"] += 1
             continue
-        for frame in frames:
-            if isinstance(frame, av.AudioFrame) and frame.pts is not None:
-                frame.pts -= round(clip.start / _seconds(1, frame))
-                yield frame
+        yield from (frame for frame in frames if isinstance(frame, av.AudioFrame) and frame.pts is not None)
 
 
-def _stretched(frames: Iterator[av.AudioFrame], stretch: Fraction) -> Iterator[av.AudioFrame]:
-    """Slow a sound down at its pitch."""
+def _stretched(frames: Iterator[av.AudioFrame], start: Fraction, stretch: Fraction,
+               lead: Fraction) -> Iterator[av.AudioFrame]:
+    """Slow a sound down at its pitch, gaps in it filled with silence; it then begins where its time has moved to."""
     first = next(frames, None)
-    if first is None or stretch == 1:
-        yield from chain([first] if first else [], frames)
+    if first is None:
         return
     graph = av.filter.Graph()
     nodes = [graph.add_abuffer(sample_rate=first.sample_rate, format=first.format.name, layout=first.layout.name,
-                               time_base=first.time_base)]
+                               time_base=first.time_base),
+             graph.add("aresample", f"{_RATE}:async=1:min_hard_comp=0.01"),
+             graph.add("apad", "pad_dur=0.5")]  # each atempo swallows the end
     tempo = 1 / stretch
     while tempo < 1:
         nodes.append(graph.add("atempo", str(float(max(tempo, _LEAST_TEMPO)))))
         tempo /= max(tempo, _LEAST_TEMPO)
-    nodes.append(graph.add("abuffersink"))
+    # Short frames, so that the end can be cut where it belongs.
+    nodes += [graph.add("asetnsamples", f"{_RATE // 200}:p=0"), graph.add("abuffersink")]
     graph.link_nodes(*nodes).configure()
-    start, done = _seconds(first.pts or 0, first) * stretch, 0
+    done = round(((_seconds(first.pts or 0, first) - start) * stretch + lead) * _RATE)
+    end = done
     for frame in chain([first], frames, [None]):
+        if frame:
+            over = _seconds(frame.pts or 0, frame) + Fraction(frame.samples, frame.sample_rate)
+            end = round(((over - start) * stretch + lead) * _RATE)
         graph.push(frame)
         while True:
             try:
                 slow = graph.pull()
             except (BlockingIOError, av.EOFError):  # it wants more, or there is no more
                 break
-            if not isinstance(slow, av.AudioFrame):
+            if not isinstance(slow, av.AudioFrame) or done >= end:
                 continue
-            slow.time_base = Fraction(1, slow.sample_rate)
-            slow.pts = round(start * slow.sample_rate) + done
+            slow.time_base, slow.pts = Fraction(1, _RATE), done
             done += slow.samples
             yield slow

@@ -18,6 +18,7 @@ Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
 MOST_MULTIPLIER = 256
 _MOST_RATE = 1000
+_MOST_DENOMINATOR = 100_000_000
 # Animation holds a drawing for two, three or four frames; what stands longer is meant to stand.
 _MOST_DROPPED = 3
 
@@ -75,10 +76,10 @@ class Clock:
         """Lay the times out.
 
         Raises:
-            FilmError: the frame rate to come to is below the clip's, or above 1000.
+            FilmError: the frame rate to come to is below the clip's constant one, or above 1000.
         """
         multiplier = retiming.multiplier or (retiming.frame_rate or clip.frame_rate) / clip.frame_rate
-        if multiplier < 1:
+        if multiplier < 1 and clip.constant:
             raise FilmError(f"Frame rate {_text(retiming.frame_rate)} is below the {_text(clip.frame_rate)} of "
                             f"{clip.name}: choose a higher one.")
         self.stretch = multiplier if retiming.slow_motion else Fraction(1)
@@ -90,12 +91,15 @@ class Clock:
             raise FilmError(f"{clip.name} would have {_text(self.frame_rate)} frames a second: choose a smaller "
                             f"multiplier, or a frame rate of {_MOST_RATE} at most.")
         self.total = clip.count * self._parts if self._parts else _ceil(clip.end * self._rate)
-        self.dyadic = multiplier in (1, 2, 4, 8)
-        self.time_base = 1 / self.frame_rate if not self._parts else Fraction(1, 90_000)
+        self.dyadic = multiplier in (1, 2, 4, 8) and (clip.constant or self._parts > 0)
+        # Where times vary, those of the source stay exact, as long as an encoder can count in such steps.
+        exact = clip.time_base * self.stretch / multiplier
+        fine = exact if exact.denominator <= _MOST_DENOMINATOR else Fraction(1, 90_000)
+        self.time_base = fine if self._parts else 1 / self.frame_rate
 
     def times(self, start: Fraction, end: Fraction) -> list[Fraction]:
         """Return the times from start until before end, in seconds of the source; both are times of its frames."""
-        if self._parts:
+        if self._parts and start < end:
             return [start + (end - start) * part / self._parts for part in range(self._parts)]
         return [place / self._rate for place in range(_ceil(start * self._rate), _ceil(end * self._rate))]
 

@@ -56,7 +56,8 @@ def test_inputs_stand_in_the_order_that_workflows_hold(pack: ModuleType) -> None
     assert orders == {
         "FilmOpenVINOLoader": ["model", "device", "precision", "tile"],
         "FilmOpenVINOInterpolatePair": ["model", "first", "last", "time", "method"],
-        "FilmOpenVINORecursiveInterpolate": ["model", "images", "times_to_interpolate", "last", "method"],
+        "FilmOpenVINORecursiveInterpolate": ["model", "images", "times_to_interpolate", "last", "method", "cuts",
+                                             "skip", "only", "loop"],
         "FilmOpenVINOSaveWebM": ["images", "filename_prefix", "fps", "crf", "codec", "audio", "quality", "exact_fps",
                                  "alpha", "pingpong", "loop_count", "save_output", "save_first_frame"],
         "FilmOpenVINOInspect": ["model", "first", "last"],
@@ -119,6 +120,35 @@ def test_recursion_keeps_sources_bit_for_bit_and_channels(nodes: dict[str, Any],
     assert torch.equal(result[::4], sources)
     new = torch.stack([result[index] for index in range(9) if index % 4])
     assert new.min() >= 0 and new.max() <= 1
+
+
+def test_across_a_scene_cut_the_nearer_image_is_repeated_or_both_are_blended(nodes: dict[str, Any], film: Any) -> None:
+    sources = torch.cat([images(1).expand(3, -1, -1, -1), 1 - images(1).expand(3, -1, -1, -1)])
+    interpolate = nodes["RecursiveInterpolate"].interpolate
+    repeated = interpolate(film, sources, 2, cuts="repeat")[0]
+    assert torch.equal(repeated[9], sources[2]) and torch.equal(repeated[10], sources[3])
+    blended = interpolate(film, sources, 2, cuts="blend")[0]
+    assert torch.allclose(blended[9], sources[2] * 0.75 + sources[3] * 0.25, atol=1e-6)
+    ignored = interpolate(film, sources, 2)[0]
+    assert torch.equal(ignored[:8], repeated[:8]) and not torch.allclose(ignored[9], repeated[9], atol=0.01)
+
+
+def test_skipped_images_go_on_without_interpolation_and_only_leaves_the_others_out(
+        nodes: dict[str, Any], film: Any) -> None:
+    sources = images(4)
+    whole, skipped, only = (nodes["RecursiveInterpolate"].interpolate(film, sources, 1, **ranges)[0]
+                            for ranges in ({}, {"skip": "1"}, {"only": "0, 2-"}))
+    assert torch.equal(skipped, only) and torch.equal(skipped[3], sources[2])
+    assert torch.equal(skipped[[1, 5]], whole[[1, 5]]) and not torch.equal(whole[3], skipped[3])
+    assert "Range 'x' is none of frames" in nodes["RecursiveInterpolate"].VALIDATE_INPUTS("x", "")
+
+
+def test_a_loop_goes_on_from_the_last_image_to_the_first(nodes: dict[str, Any], film: Any) -> None:
+    sources = images(3)
+    looped, multiplier = nodes["RecursiveInterpolate"].interpolate(film, sources, 1, loop=True)
+    closing = nodes["RecursiveInterpolate"].interpolate(film, sources[[2, 0]], 1)[0]
+    assert (len(looped), multiplier) == (6, 2) and torch.equal(looped[::2], sources)
+    assert torch.equal(looped[5], closing[1])
 
 
 def test_alpha_is_interpolated_like_a_grey_image(nodes: dict[str, Any], film: Any) -> None:
