@@ -126,6 +126,17 @@ def test_an_example_workflow_makes_its_clip(
         assert (context.color_primaries, context.color_trc, context.colorspace, context.color_range) == (1, 1, 1, 1)
 
 
+def test_the_example_of_a_loop_goes_from_the_last_image_to_the_first(
+        server: ComfyUI, object_info: dict[str, Any]) -> None:
+    run = server.run(prompt_of(workflow("loop"), object_info))
+    assert run.error is None
+    frames = frames_of(run.files[0])
+    assert len(frames) == 8 * len(SAMPLES)
+    assert frames[0].shape == (SIZE[1], SIZE[0], 3)
+    around = [abs(frames[index - 1].astype(float) - frames[index]).mean() for index in range(len(frames))]
+    assert around[0] < 2 * max(around[1:]), "the clip jumps where it begins again"
+
+
 def test_a_run_logs_what_ran_and_no_warning(server: ComfyUI, prompt: Prompt) -> None:
     log = server.run(changed(prompt, RECURSIVE, times_to_interpolate=2)).log
     assert re.search(r"^FILM OpenVINO: film_lite on CPU \(.+\), (f32|bf16|f16), 192x128, 3 new frames\.$", log, re.M)

@@ -10,14 +10,11 @@ import pytest
 
 from tests.comfyui import (
     CLIP_FRAMES,
-    SAMPLES,
-    SIZE,
     ComfyUI,
     Prompt,
     cancelling,
     changed,
     files_in,
-    frames_of,
     id_of,
     prompt_of,
     workflow,
@@ -62,17 +59,6 @@ def test_the_example_of_slow_motion_lasts_four_times_as_long_with_its_sound(
     assert len(run.previews) == frames
     with av.open(str(clip)) as container:
         assert json.loads(container.metadata["workflow"]) == page
-
-
-def test_the_example_of_a_loop_goes_from_the_last_image_to_the_first(
-        server: ComfyUI, object_info: dict[str, Any]) -> None:
-    run = server.run(prompt_of(workflow("loop"), object_info))
-    assert run.error is None
-    frames = frames_of(run.files[0])
-    assert len(frames) == 8 * len(SAMPLES)
-    assert frames[0].shape == (SIZE[1], SIZE[0], 3)
-    around = [abs(frames[index - 1].astype(float) - frames[index]).mean() for index in range(len(frames))]
-    assert around[0] < 2 * max(around[1:]), "the clip jumps where it begins again"
 
 
 def test_a_smoother_video_keeps_its_length_and_its_sound(server: ComfyUI, prompt: Prompt) -> None:
