@@ -24,7 +24,7 @@ FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
-_COLOURS, _BLENDING_OUTPUTS = 3, 4  # channels of the last convolution
+_COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class FilmConfiguration:
         fusion_filters: channels of each fusion level that has convolutions, the finest level first.
         image_levels: finest levels that make do with their images: their flow is the next level's, doubled, and
             fusion reads no features there. None in the released network.
-        blends: whether the last convolution gives no colours but what the warped frames become a frame by: a residual,
-            and the logit of the first one's share.
+        blends: whether the last convolution gives, beside colours, the logits of the warped images' shares in the
+            frame; that of the colours is 0. Not so in the released network, whose colours are the frame.
     """
 
     pyramid_levels: int

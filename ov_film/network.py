@@ -202,10 +202,13 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
 
 
 def _blended(made: Node, first: Node, last: Node) -> Node:
-    """Return a frame of a residual and the logit of the first frame's share, and both warped, images in front."""
-    residual, logit = ops.variadic_split(made, np.int64(1), np.array([3, 1], np.int64)).outputs()
-    first, last = (ops.slice(part, *(np.array([side], np.int64) for side in (0, 3, 1, 1))) for part in (first, last))
-    return ops.add(residual, _mixed(last, first, ops.sigmoid(logit)))
+    """Return the frame that colours and logits make of both warped frames, images in front, and those colours."""
+    colours, logits = ops.variadic_split(made, np.int64(1), np.array([3, 2], np.int64)).outputs()
+    images = (ops.slice(part, *(np.array([side], np.int64) for side in (0, 3, 1, 1))) for part in (first, last))
+    logits = ops.pad(logits, [0, 0, 0, 0], [0, 1, 0, 0], "constant", np.float32(0))
+    shares = ops.split(ops.softmax(logits, 1), np.int64(1), 3).outputs()
+    parts = [ops.multiply(part, share) for part, share in zip((*images, colours), shares, strict=True)]
+    return ops.add(ops.add(parts[0], parts[1]), parts[2])
 
 
 class _Layers:

@@ -44,7 +44,7 @@ def test_image_levels_have_no_flow_predictor_and_no_features_in_fusion() -> None
     assert "predict_flow/flow_predictor_0/conv_0/kernel" not in shapes
     assert shapes["predict_flow/flow_predictor_1/conv_0/kernel"] == (3, 3, 2 * (4 + 8), 6)
     assert shapes["fusion/conv2d_1/kernel"] == (3, 3, 2 * (3 + 2) + 4, 4)
-    assert shapes["fusion/conv2d_6/kernel"] == (1, 1, 4, 4)
+    assert shapes["fusion/conv2d_6/kernel"] == (1, 1, 4, 5)
 
 
 def test_a_finest_flow_that_is_too_coarse_for_fusion_is_refused() -> None:

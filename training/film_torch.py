@@ -26,11 +26,11 @@ class FilmConfig:
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
     flow_filters: tuple[int, ...] = (32, 48, 64)  # per own flow predictor, then of the shared one
-    fusion_filters: tuple[int, ...] = (16, 32, 48, 64)  # per fused level but the coarsest, which has none
+    fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
     image_levels: int = 1  # finest levels that take the next one's flow, doubled, and fuse images without features
-    blends: bool = True  # the head gives a residual and the logit of the first warped frame's share, not colours
+    blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
 
     @property
     def fusion_levels(self) -> int:
@@ -109,10 +109,10 @@ class Film(nn.Module):
             steps = [nn.Conv2d(inputs, width, 2), convolution(joined, width), convolution(width, width)]
             self.fusion.append(nn.ModuleList(steps))
             inputs = width
-        self.head = nn.Conv2d(inputs, 4 if c.blends else 3, 1)
-        if c.blends:  # begin with the mean of both warped frames
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+        self.head = nn.Conv2d(inputs, 5 if c.blends else 3, 1)
+        if c.blends:  # begin with little but the mean of both warped frames
+            nn.init.zeros_(self.head.weight[3:])
+            nn.init.ones_(self.head.bias[3:])
         for predictor in self.predictors:  # begin with almost no motion
             nn.init.normal_(predictor[-1][0].weight, 0, 1e-3)
             nn.init.zeros_(predictor[-1][0].bias)
@@ -174,9 +174,10 @@ class Film(nn.Module):
             net = refine(join(torch.cat([context, upsampled(net)], 1)))
         net = self.head(net)
         if self.config.blends:
-            before, after = warped[0]
-            share = torch.sigmoid(net[:, 3:].float())
-            net = net[:, :3].float() + after.float() + share * (before.float() - after.float())
+            colours, logits = net.float().split((3, 2), 1)
+            shares = torch.softmax(F.pad(logits, (0, 0, 0, 0, 0, 1)), 1).split(1, 1)  # its own colours' logit is 0
+            parts = (*(image.float() for image in warped[0]), colours)
+            net = torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
         return FilmOutput(net, warped, flows)
 
 
@@ -225,19 +226,28 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
         fusion_filters=tuple(outputs(name) for name in fused),
         stages=convolutions[0] // 2,
         image_levels=own[0] if own else 0,
-        blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 4,
+        blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 5,
     )
 
 
 def fill(model: Film, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Take over the layers whose tensors fit; the others stay as they are."""
+    """Take over the layers whose tensors fit; the others stay as they are.
+
+    A network that fuses features at more levels gives its kernels less these inputs, and one that blends nothing
+    gives its colours.
+    """
     with torch.no_grad():
         for name, layer in named_layers(model):
             kernel = torch.from_numpy(tensors[f"{name}/kernel"]).permute(3, 2, 0, 1)
-            if kernel.shape == layer.weight.shape:
+            bias = torch.from_numpy(tensors[f"{name}/bias"])
+            surplus = kernel.shape[1] - layer.weight.shape[1]
+            if surplus > 0 and name.startswith("fusion/"):
+                image, features = torch.arange(3), surplus // 2
+                kernel = kernel[:, torch.cat([image, image + 3 + features, torch.arange(6 + surplus, kernel.shape[1])])]
+            if layer is model.head or kernel.shape == layer.weight.shape:
                 assert layer.bias is not None
-                layer.weight.copy_(kernel)
-                layer.bias.copy_(torch.from_numpy(tensors[f"{name}/bias"]))
+                layer.weight[: len(kernel)] = kernel
+                layer.bias[: len(bias)] = bias
 
 
 def load_film(path: Path) -> Film:

@@ -32,7 +32,7 @@ class Stage:
     each: int  # real triplets in a batch; as many synthetic ones
 
 
-STAGES = (Stage(0.0, 128, 4), Stage(0.2, 192, 2))
+STAGES = (Stage(0.0, 128, 4), Stage(0.5, 192, 2))
 
 
 @dataclass(frozen=True)

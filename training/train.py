@@ -17,10 +17,9 @@ from torch.utils.data import DataLoader
 from .film_torch import Film, FilmOutput, fill
 from .samples import Samples
 
-LEARNING_RATE = 4e-4  # of the whole network
-ALONE_RATE = 1e-3  # of the fusion alone
-WARM_UP = 100  # steps
-AVERAGE = 0.998  # share that the averaged weights keep a step
+LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
+WARM_UP = 50  # steps
+AVERAGE = 0.995  # share that the averaged weights keep a step
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 50
 FLOW_POWER = 0.7  # below 1, so that what can't be known (leaves the frame) weighs less
@@ -129,12 +128,9 @@ class Run:
             return float((image - target).abs().mean()), float((flows[0] - truth).norm(dim=1).mean())
 
 
-def learning_rate(step: int, steps: int, alone: int) -> float:
-    """Rate of a step: level while the fusion learns alone, then a cosine to a fiftieth, both after a warm-up."""
-    if step < alone:
-        return ALONE_RATE * min(1.0, (step + 1) / WARM_UP)
-    progress = (step - alone) / (steps - alone)
-    return LEARNING_RATE * min(1.0, (step - alone + 1) / WARM_UP) * (0.51 + 0.49 * math.cos(math.pi * progress))
+def learning_rate(step: int, steps: int) -> float:
+    """Rate of a step: a cosine to a fiftieth after a warm-up."""
+    return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.51 + 0.49 * math.cos(math.pi * step / steps))
 
 
 def train(data: Path, folder: Path, start: Path | None, steps: int, alone: int, seed: int) -> None:
@@ -161,7 +157,7 @@ def train(data: Path, folder: Path, start: Path | None, steps: int, alone: int, 
     with (folder / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
         for frames, truth in batches:
-            rate = learning_rate(run.step, steps, alone)
+            rate = learning_rate(run.step, steps)
             batch = (frames.to(device), truth.to(device))
             errors.append(run.train_step(*batch, run.step / steps, rate, run.step < alone))
             if run.step % LOG_EVERY == 0:
