@@ -8,7 +8,8 @@ pyramid's levels are small enough to be handled whole, so that the fine levels c
     coarse encoder   image_j, features_j -> features_i, predictor_i of the coarse levels
     coarse flow      features_i, predictor_i of the coarse levels of both frames -> forward_flow_i, backward_flow_i
     fine flow        those of the fine levels, flows at the finest coarse level -> forward_flow_i, backward_flow_i
-    fusion           features_i of both frames at the fused levels, the flows that each is read by -> frame
+    fusion           features_i of both frames at the fused levels, the flows that each is read by -> frame; where it
+                     blends (see configuration.py), of the time too
 
 Every tensor between them is (1,h,w,channels). image_i is level i of the image pyramid and features_i of the feature
 pyramid, at the fused levels behind image_i, as both are warped alike there; at the image levels (see configuration.py)
@@ -39,7 +40,7 @@ from .configuration import (
 
 Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
 
-ENDS, DIRECTIONS = ("first", "last"), ("forward", "backward")
+ENDS, DIRECTIONS, TIME = ("first", "last"), ("forward", "backward"), "time"
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
@@ -163,7 +164,7 @@ def _flow_residual(layers: "_Layers", configuration: FilmConfiguration, level: i
 
 
 def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:
-    """Make a frame, not clamped, from both frames' encodings and the flows first_flow_i and last_flow_i.
+    """Make a frame, not clamped, from both frames' encodings, the flows first_flow_i and last_flow_i, and the time.
 
     A frame is read backwards: each pixel of the new one at its place plus first_flow in the first frame, which at
     time t is t times the backward flow, and at its place plus last_flow, 1 - t times the forward flow, in the last.
@@ -195,16 +196,24 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         net = layers.leaky_relu(ops.add(rest, by_flow))
         net = layers.activated(net, fusion_name(3 * level + 2))
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
-    if configuration.blends:
-        frame = _blended(frame, *(_transpose(part, _NCHW) for part in aligned[0][0]))
     inputs = [*ends["first"].values(), *ends["last"].values(), *flows["first"], *flows["last"]]
+    if configuration.blends:
+        time = ops.parameter([1], np.float32, name=TIME)
+        time.output(0).set_names({TIME})
+        inputs.append(time)
+        frame = _blended(frame, [_transpose(part, _NCHW) for part in aligned[0][0]], time)
     return _model({"frame": _transpose(frame, _NHWC)} | layers.exact, inputs, FUSION)
 
 
-def _blended(made: Node, first: Node, last: Node) -> Node:
-    """Return the frame that colours and logits make of both warped frames, images in front, and those colours."""
+def _blended(made: Node, warped: Sequence[Node], time: Node) -> Node:
+    """Return the frame that colours and logits make of both warped frames, images in front, and of those colours.
+
+    The logits are the midpoint's; at other times the nearer frame gets more.
+    """
     colours, logits = ops.variadic_split(made, np.int64(1), np.array([3, 2], np.int64)).outputs()
-    images = (ops.slice(part, *(np.array([side], np.int64) for side in (0, 3, 1, 1))) for part in (first, last))
+    images = (ops.slice(part, *(np.array([side], np.int64) for side in (0, 3, 1, 1))) for part in warped)
+    nearness = ops.multiply(ops.concat([ops.subtract(np.float32(1), time), time], 0), np.float32(2))
+    logits = ops.add(logits, ops.reshape(ops.log(nearness), np.array([1, 2, 1, 1], np.int64), False))
     logits = ops.pad(logits, [0, 0, 0, 0], [0, 1, 0, 0], "constant", np.float32(0))
     shares = ops.split(ops.softmax(logits, 1), np.int64(1), 3).outputs()
     parts = [ops.multiply(part, share) for part, share in zip((*images, colours), shares, strict=True)]

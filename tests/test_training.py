@@ -46,7 +46,7 @@ def test_the_engine_gives_what_the_trained_network_gives(name: str, tmp_path: Pa
     convert(tmp_path / "film.npz", tmp_path / "model")
     model = FilmModel.load(tmp_path / "model", "CPU", "f32")
     first, last = picture(64, 128, 1), picture(64, 128, 2)
-    for time in (0.5, 0.25):
+    for time in (0.5, 0.25, 0.9):
         expected = made(film, first, last, time)
         image = expected.image[0].permute(1, 2, 0).clamp(0, 1).numpy()
         assert np.abs(model.interpolate(first, last, time, "direct") - image).max() < 1e-4

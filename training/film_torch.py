@@ -175,6 +175,8 @@ class Film(nn.Module):
         net = self.head(net)
         if self.config.blends:
             colours, logits = net.float().split((3, 2), 1)
+            nearness = torch.tensor([2 * (1 - time), 2 * time], device=logits.device)  # the midpoint's is 1
+            logits = logits + nearness.log()[:, None, None]
             shares = torch.softmax(F.pad(logits, (0, 0, 0, 0, 0, 1)), 1).split(1, 1)  # its own colours' logit is 0
             parts = (*(image.float() for image in warped[0]), colours)
             net = torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)

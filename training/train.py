@@ -22,7 +22,7 @@ WARM_UP = 50  # steps
 AVERAGE = 0.995  # share that the averaged weights keep a step
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 50
-FLOW_POWER = 0.7  # below 1, so that what can't be known (leaves the frame) weighs less
+FLOW_POWER = 0.4  # below 1, so that parts of a pixel weigh much, and what can't be known (leaves the frame) less
 
 
 def charbonnier(difference: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Run:
             charbonnier(image - target)
             + laplacian_loss(image, target)
             + (0.1 * (1 - progress) + 0.02) * warp_loss(output, target)
-            + 0.05 * (1 - 0.85 * progress) * flow_loss(flows, truth)
+            + 0.03 * flow_loss(flows, truth)
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
