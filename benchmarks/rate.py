@@ -10,7 +10,7 @@ from openvino import opset13 as ops
 
 from benchmarks.contenders import Job
 from ov_film.configuration import MODELS
-from ov_film.network import level_of
+from ov_film.network import TIME, level_of
 
 _CHANNELS, _SIDE, _LAYERS = 256, 96, 6
 
@@ -47,7 +47,8 @@ def multiply_adds(folder: Path, job: Job) -> dict[str, float]:
     core, counts = ov.Core(), {}
     for name in MODELS:
         model = core.read_model(folder / f"{name}.xml")
-        levels = {port: 0 if port.any_name == "frame" else level_of(port.any_name) for port in model.inputs}
+        levels = {port: 0 if port.any_name == "frame" else level_of(port.any_name)
+                  for port in model.inputs if port.any_name != TIME}
         model.reshape({port.any_name: [1, job.height >> level, job.width >> level, port.partial_shape[3].get_length()]
                        for port, level in levels.items()})
         counts[name] = sum(float(np.prod(list(node.input_value(1).shape))) * np.prod(list(node.output(0).shape)[2:])

@@ -11,7 +11,7 @@ from openvino import preprocess
 
 from .configuration import COARSE_ENCODER, COARSE_FLOW, FUSION, MODELS
 from .devices import core
-from .network import level_of
+from .network import TIME, level_of
 
 Tensors = dict[str, ov.Tensor]  # by the models' names for them
 ReadModel: TypeAlias = Callable[[str], ov.Model]
@@ -83,6 +83,8 @@ class CompiledModels:
         height, width = self.resolution if name in (COARSE_ENCODER, COARSE_FLOW) else self.window
         shapes = {}
         for port in model.inputs:
+            if port.any_name == TIME:
+                continue
             level = 0 if port.any_name == "frame" else level_of(port.any_name)
             shapes[port.any_name] = [1, height >> level, width >> level, port.partial_shape[3].get_length()]
         model.reshape(shapes)

@@ -24,6 +24,7 @@ FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
+_COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class FilmConfiguration:
             every coarser level.
         flow_convolutions: how many 3x3 convolutions each flow predictor has.
         fusion_filters: channels of each fusion level that has convolutions, the finest level first.
+        image_levels: finest levels that make do with their images: their flow is the next level's, doubled, and
+            fusion reads no features there. None in the released network.
+        blends: whether the last convolution gives, beside colours, the logits of the warped images' shares in the
+            frame; that of the colours is 0. Not so in the released network, whose colours are the frame.
     """
 
     pyramid_levels: int
@@ -44,6 +49,8 @@ class FilmConfiguration:
     flow_filters: tuple[int, ...]
     flow_convolutions: tuple[int, ...]
     fusion_filters: tuple[int, ...]
+    image_levels: int = 0
+    blends: bool = False
 
     @property
     def fusion_levels(self) -> int:
@@ -69,7 +76,8 @@ class FilmConfiguration:
     def reach(self) -> int:
         """How far from a new frame's pixel the fine levels look, in pixels, the motion between the frames aside."""
         encoder = sum(2 << level for level in range(self.fine_levels))
-        flow = sum((self.flow_convolutions[self.predictor(level)] + 1) << level for level in range(self.fine_levels))
+        flow = sum((self.flow_convolutions[self.predictor(level)] + 1) << level
+                   for level in range(self.image_levels, self.fine_levels))
         fusion = sum(3 << level for level in range(self.fusion_levels - 1))
         return encoder + flow + fusion
 
@@ -77,9 +85,13 @@ class FilmConfiguration:
         """Channels of the feature pyramid at a level."""
         return sum(self.feature_filters[:level + 1])
 
+    def fused_features(self, level: int) -> int:
+        """Channels of the features that fusion reads at a level."""
+        return self.features(level) if level >= self.image_levels else 0
+
     def predictor(self, level: int) -> int:
-        """Which flow predictor (index into `flow_filters`) works at a level."""
-        return min(level, len(self.flow_filters) - 1)
+        """Which flow predictor (index into `flow_filters`) works at a level behind the image levels."""
+        return min(level - self.image_levels, len(self.flow_filters) - 1)
 
     def subtree_stages(self, level: int) -> int:
         """How many stages the subtree has that begins at a level of the image pyramid."""
@@ -88,7 +100,8 @@ class FilmConfiguration:
     def convolutions(self) -> int:
         """Convolutions in the graph of the released code, where both frames are encoded and both flows predicted."""
         encoder = sum(2 * self.subtree_stages(level) for level in range(self.pyramid_levels))
-        flow = sum(self.flow_convolutions[self.predictor(level)] + 2 for level in range(self.pyramid_levels))
+        flow = sum(self.flow_convolutions[self.predictor(level)] + 2
+                   for level in range(self.image_levels, self.pyramid_levels))
         return 2 * encoder + 2 * flow + 3 * len(self.fusion_filters) + 1
 
     def parameters(self) -> int:
@@ -104,7 +117,8 @@ class FilmConfiguration:
         """Return what `as_json` gave; raises KeyError, TypeError or ValueError where it is something else."""
         widths = {name: tuple(int(width) for width in fields[name])
                   for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
-        return cls(pyramid_levels=int(fields["pyramid_levels"]), **widths)
+        return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
+                   blends=bool(fields.get("blends", False)), **widths)
 
 
 def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors:
@@ -146,7 +160,7 @@ def predictor_name(index: int, configuration: FilmConfiguration) -> str:
     """Return the name of a flow predictor (index into `flow_filters`)."""
     if index == len(configuration.flow_filters) - 1:
         return f"predict_flow/{_SHARED_PREDICTOR}"
-    return f"predict_flow/flow_predictor_{index}"
+    return f"predict_flow/flow_predictor_{configuration.image_levels + index}"
 
 
 def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfiguration:
@@ -168,16 +182,21 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
     def count(pattern: str) -> int:
         return sum(1 for name in tensors if re.fullmatch(pattern + "/kernel", name))
 
-    own_predictors = count(r"predict_flow/flow_predictor_\d+/conv_0")
-    predictors = [f"predict_flow/flow_predictor_{index}" for index in range(own_predictors)]
+    own_predictors = [int(match[1]) for name in tensors
+                      if (match := re.fullmatch(r"predict_flow/flow_predictor_(\d+)/conv_0/kernel", name))]
+    image_levels = min(own_predictors, default=0)
+    predictors = [f"predict_flow/flow_predictor_{image_levels + index}" for index in range(len(own_predictors))]
     predictors.append(f"predict_flow/{_SHARED_PREDICTOR}")
+    fused = count(r"fusion/conv2d(_\d+)?") // 3
     configuration = FilmConfiguration(
         pyramid_levels=pyramid_levels,
         feature_filters=tuple(width(f"feat_net/sub_extractor/cfeat_conv_{2 * stage}")
                               for stage in range(count(r"feat_net/sub_extractor/cfeat_conv_\d+") // 2)),
         flow_filters=tuple(width(f"{name}/conv_0") for name in predictors),
         flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 for name in predictors),
-        fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(count(r"fusion/conv2d(_\d+)?") // 3)))
+        fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(fused)),
+        image_levels=image_levels,
+        blends=width(fusion_name(3 * fused)) == _BLENDING_OUTPUTS)
     _check(tensors, configuration)
     return configuration
 
@@ -187,10 +206,14 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
     if coarsest < 1:
         raise FilmError(f"The model has {configuration.pyramid_levels} pyramid level where a FILM has at least 2: "
                         "give the right number of pyramid levels.")
-    if configuration.fusion_levels > configuration.pyramid_levels or len(configuration.flow_filters) > coarsest + 1:
+    predicted = configuration.image_levels + len(configuration.flow_filters)
+    if configuration.fusion_levels > configuration.pyramid_levels or predicted > coarsest + 1:
         raise FilmError(f"The model has {configuration.fusion_levels} fusion levels and "
-                        f"{len(configuration.flow_filters)} flow predictors, more than {configuration.pyramid_levels} "
+                        f"flow predictors for {predicted}, more than {configuration.pyramid_levels} "
                         "pyramid levels can have: give the right number of pyramid levels.")
+    if configuration.image_levels >= min(configuration.fine_levels, configuration.fusion_levels):
+        raise FilmError(f"The model's finest flow predictor is of level {configuration.image_levels}, too coarse for "
+                        f"{configuration.fusion_levels} fusion levels: give it the SavedModel of google/film.")
     expected = expected_shapes(configuration)
     for name, shape in expected.items():
         found = tensors[name].shape if name in tensors else "none"
@@ -222,7 +245,7 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
     for stage, filters in enumerate(configuration.feature_filters):
         for convolution_index in (2 * stage, 2 * stage + 1):
             channels = convolution(f"feat_net/sub_extractor/cfeat_conv_{convolution_index}", 3, channels, filters)
-    for level in range(configuration.pyramid_levels):
+    for level in range(configuration.image_levels, configuration.pyramid_levels):
         index = configuration.predictor(level)
         name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
         channels = 2 * configuration.features(level)
@@ -230,14 +253,15 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
             channels = convolution(f"{name}/conv_{step}", 3, channels, filters)
         channels = convolution(f"{name}/conv_{step + 1}", 1, channels, filters // 2)
         convolution(f"{name}/conv_{step + 2}", 1, channels, 2)
-    aligned = [2 * (3 + configuration.features(level) + 2) for level in range(configuration.fusion_levels)]
+    aligned = [2 * (3 + configuration.fused_features(level) + 2) for level in range(configuration.fusion_levels)]
     channels = aligned[-1]
     for level in reversed(range(configuration.fusion_levels - 1)):
         filters = configuration.fusion_filters[level]
         convolution(fusion_name(3 * level), 2, channels, filters)
         convolution(fusion_name(3 * level + 1), 3, aligned[level] + filters, filters)
         channels = convolution(fusion_name(3 * level + 2), 3, filters, filters)
-    convolution(fusion_name(3 * (configuration.fusion_levels - 1)), 1, channels, 3)
+    convolution(fusion_name(3 * (configuration.fusion_levels - 1)), 1, channels,
+                _BLENDING_OUTPUTS if configuration.blends else _COLOURS)
     return shapes
 
 

@@ -8,12 +8,14 @@ pyramid's levels are small enough to be handled whole, so that the fine levels c
     coarse encoder   image_j, features_j -> features_i, predictor_i of the coarse levels
     coarse flow      features_i, predictor_i of the coarse levels of both frames -> forward_flow_i, backward_flow_i
     fine flow        those of the fine levels, flows at the finest coarse level -> forward_flow_i, backward_flow_i
-    fusion           features_i of both frames at the fused levels, the flows that each is read by -> frame
+    fusion           features_i of both frames at the fused levels, the flows that each is read by -> frame; where it
+                     blends (see configuration.py), of the time too
 
 Every tensor between them is (1,h,w,channels). image_i is level i of the image pyramid and features_i of the feature
-pyramid, at the fused levels behind image_i, as both are warped alike there. predictor_i is what a frame's own
-features add to the first convolution of level i's flow predictor, which reads them beside the other frame's warped
-ones and is linear. Flows are (x, y) in pixels of their level.
+pyramid, at the fused levels behind image_i, as both are warped alike there; at the image levels (see configuration.py)
+fusion reads image_i alone. predictor_i is what a frame's own features add to the first convolution of level i's flow
+predictor, which reads them beside the other frame's warped ones and is linear. Flows are (x, y) in pixels of their
+level.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,16 +40,23 @@ from .configuration import (
 
 Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
 
-ENDS, DIRECTIONS = ("first", "last"), ("forward", "backward")
+ENDS, DIRECTIONS, TIME = ("first", "last"), ("forward", "backward"), "time"
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 def encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
     """Return the names of all that an encoding holds, in order, with their channels."""
-    levels = range(configuration.pyramid_levels)
-    return ({f"image_{configuration.fine_levels - 1}": 3}
+    images = {*range(configuration.image_levels), configuration.fine_levels - 1}
+    levels = range(configuration.image_levels, configuration.pyramid_levels)
+    return ({f"image_{level}": 3 for level in sorted(images)}
             | {f"features_{level}": _images(configuration, level) + configuration.features(level) for level in levels}
             | {f"predictor_{level}": configuration.flow_filters[configuration.predictor(level)] for level in levels})
+
+
+def fused_names(configuration: FilmConfiguration) -> list[str]:
+    """Return the names of the parts of an encoding that are fused, finest level first."""
+    return [f"{'image' if level < configuration.image_levels else 'features'}_{level}"
+            for level in range(configuration.fusion_levels)]
 
 
 def _images(configuration: FilmConfiguration, level: int) -> int:
@@ -89,11 +98,14 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
             for convolution in (2 * stage, 2 * stage + 1):
                 net = layers.activated(net, f"feat_net/sub_extractor/cfeat_conv_{convolution}")
             stages.append(net)
+        encoding[f"image_{level}"] = image
+        if level < configuration.image_levels:
+            continue
         joined = _concatenate(stages)
         behind_image = _concatenate([image, *stages]) if _images(configuration, level) else joined
         name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
         own = slice(0, configuration.features(level))
-        encoding |= {f"image_{level}": image, f"features_{level}": behind_image,
+        encoding |= {f"features_{level}": behind_image,
                      f"predictor_{level}": layers.convolution(joined, name, inputs=own)}
     outputs = {name: _transpose(encoding[name], _NHWC) for name in encoding_channels(configuration) if name in encoding}
     return _model(outputs, inputs, COARSE_ENCODER if levels[0] else FINE_ENCODER)
@@ -110,8 +122,9 @@ def _stages(features: Node, configuration: FilmConfiguration, level: int) -> lis
 def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: range) -> ov.Model:
     """Predict the flows of some levels, coarse to fine, from those of the level above them if there is one."""
     layers = _Layers(tensors)
+    predicted = range(max(levels[0], configuration.image_levels), levels[-1] + 1)
     channels = {name: count for name, count in encoding_channels(configuration).items()
-                if level_of(name) in levels and not name.startswith("image_")}
+                if level_of(name) in predicted and not name.startswith("image_")}
     first, last = ({name: _input(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS)
     above = [] if levels[-1] == configuration.pyramid_levels - 1 else [
         _input(f"{direction}_flow_{levels[-1] + 1}", 2) for direction in DIRECTIONS]
@@ -122,13 +135,16 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
     for index, (this, other) in enumerate(((first, last), (last, first))):
         flow = _transpose(above[index], _NCHW) if above else None
         for level in reversed(levels):
-            features, upsampled = other[f"features_{level}"], None
-            if flow is not None:
-                upsampled = _double_flow(flow)
-                places = layers.places(_transpose(upsampled, _NHWC), level)
-                features = layers.sample(features, places, channels[f"features_{level}"])
-            residual = _flow_residual(layers, configuration, level, this[f"predictor_{level}"], features)
-            flow = residual if upsampled is None else ops.add(residual, upsampled)
+            upsampled = None if flow is None else _double_flow(flow)
+            if level in predicted:
+                features = other[f"features_{level}"]
+                if upsampled is not None:
+                    places = layers.places(_transpose(upsampled, _NHWC), level)
+                    features = layers.sample(features, places, channels[f"features_{level}"])
+                residual = _flow_residual(layers, configuration, level, this[f"predictor_{level}"], features)
+                flow = residual if upsampled is None else ops.add(residual, upsampled)
+            else:
+                flow = upsampled
             if level in needed:
                 outputs[f"{DIRECTIONS[index]}_flow_{level}"] = _transpose(flow, _NHWC)
     inputs = [*first.values(), *last.values(), *above]
@@ -148,41 +164,60 @@ def _flow_residual(layers: "_Layers", configuration: FilmConfiguration, level: i
 
 
 def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:
-    """Make a frame, not clamped, from both frames' encodings and the flows first_flow_i and last_flow_i.
+    """Make a frame, not clamped, from both frames' encodings, the flows first_flow_i and last_flow_i, and the time.
 
     A frame is read backwards: each pixel of the new one at its place plus first_flow in the first frame, which at
     time t is t times the backward flow, and at its place plus last_flow, 1 - t times the forward flow, in the last.
     """
     layers = _Layers(tensors)
     levels = range(configuration.fusion_levels)
-    channels = {name: count for name, count in encoding_channels(configuration).items()
-                if level_of(name) in levels and name.startswith("features_")}
+    channels = {name: encoding_channels(configuration)[name] for name in fused_names(configuration)}
     ends = {end: {name: _input(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS}
     flows = {end: [_input(f"{end}_flow_{level}", 2) for level in levels] for end in ENDS}
     aligned = []
-    for level in levels:
-        name = f"features_{level}"
+    for level, name in enumerate(channels):
         parts = [layers.sample(ends[end][name], layers.places(flows[end][level], level), channels[name])
                  for end in ENDS]
         aligned.append((parts, [flows[end][level] for end in ENDS]))
 
     net = _transpose(ops.concat([*aligned[-1][0], *aligned[-1][1]], 3), _NCHW)
-    for level in reversed(levels[:-1]):
+    for level, name in reversed(list(enumerate(channels))[:-1]):
         net = layers.doubled(net, fusion_name(3 * level))
         features, both_flows = aligned[level]
         # In 8 bits, flows of many pixels would leave little to the features beside them: so they are told apart.
-        start = 2 * channels[f"features_{level}"]
+        start = 2 * channels[name]
         flow_inputs = np.arange(start, start + 4)
         joined = _transpose(ops.concat([*features, _transpose(net, _NHWC)], 3), _NCHW)
-        name = fusion_name(3 * level + 1)
-        by_flow = layers.convolution(_transpose(ops.concat(both_flows, 3), _NCHW), name, inputs=flow_inputs, bias=False)
+        joining = fusion_name(3 * level + 1)
+        by_flow = layers.convolution(_transpose(ops.concat(both_flows, 3), _NCHW), joining, inputs=flow_inputs,
+                                     bias=False)
         count = start + 4 + configuration.fusion_filters[level]
-        rest = layers.convolution(joined, name, inputs=np.delete(np.arange(count), flow_inputs))
+        rest = layers.convolution(joined, joining, inputs=np.delete(np.arange(count), flow_inputs))
         net = layers.leaky_relu(ops.add(rest, by_flow))
         net = layers.activated(net, fusion_name(3 * level + 2))
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
     inputs = [*ends["first"].values(), *ends["last"].values(), *flows["first"], *flows["last"]]
+    if configuration.blends:
+        time = ops.parameter([1], np.float32, name=TIME)
+        time.output(0).set_names({TIME})
+        inputs.append(time)
+        frame = _blended(frame, [_transpose(part, _NCHW) for part in aligned[0][0]], time)
     return _model({"frame": _transpose(frame, _NHWC)} | layers.exact, inputs, FUSION)
+
+
+def _blended(made: Node, warped: Sequence[Node], time: Node) -> Node:
+    """Return the frame that colours and logits make of both warped frames, images in front, and of those colours.
+
+    The logits are the midpoint's; at other times the nearer frame gets more.
+    """
+    colours, logits = ops.variadic_split(made, np.int64(1), np.array([3, 2], np.int64)).outputs()
+    images = (ops.slice(part, *(np.array([side], np.int64) for side in (0, 3, 1, 1))) for part in warped)
+    nearness = ops.multiply(ops.concat([ops.subtract(np.float32(1), time), time], 0), np.float32(2))
+    logits = ops.add(logits, ops.reshape(ops.log(nearness), np.array([1, 2, 1, 1], np.int64), False))
+    logits = ops.pad(logits, [0, 0, 0, 0], [0, 1, 0, 0], "constant", np.float32(0))
+    shares = ops.split(ops.softmax(logits, 1), np.int64(1), 3).outputs()
+    parts = [ops.multiply(part, share) for part, share in zip((*images, colours), shares, strict=True)]
+    return ops.add(ops.add(parts[0], parts[1]), parts[2])
 
 
 class _Layers:

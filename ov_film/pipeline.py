@@ -11,7 +11,7 @@ from .compiled import CompiledModels, Tensors
 from .configuration import COARSE_ENCODER, COARSE_FLOW, FINE_ENCODER, FINE_FLOW, FUSION, FilmConfiguration
 from .errors import FilmError
 from .frames import Frame, padded
-from .network import DIRECTIONS, ENDS, encoding_channels, level_of
+from .network import DIRECTIONS, ENDS, TIME, encoding_channels, level_of
 from .tiles import Canvas, Window, grouped, windows
 
 Flow = NDArray[np.float32]
@@ -172,7 +172,7 @@ class FilmPipeline:
 
     def _fused(self, parts: Tensors, flows: Tensors, time: float) -> Frame:
         """Return the frame at a time, not cropped, not clamped; frames are read backwards (see network.py)."""
-        moved = {}
+        moved = {TIME: ov.Tensor(np.array([time], np.float32))}
         for level in range(self._configuration.fusion_levels):
             for end, direction, share in (("first", "backward", time), ("last", "forward", 1 - time)):
                 moved[f"{end}_flow_{level}"] = ov.Tensor(flows[f"{direction}_flow_{level}"].data * np.float32(share))

@@ -32,7 +32,7 @@ _HELD_BACK = 3  # of so many pairs, one tells how good it became
 _MOST_PAIRS = 32
 _CLIP_FRAMES = 1000  # the start of a clip that is read for pairs
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_FEW_CHANNELS = 4  # convolutions that read flows, or make them or colours
+_FEW_CHANNELS = 5  # convolutions that read flows, or make them or colours and shares
 # Of the operations that NNCF would quantize, convolutions alone take time; flows and warps need their precision.
 _FLOATING = ("Add", "Subtract", "Multiply", "AvgPool", "Interpolate", "Floor", "Gather", "DepthToSpace", "Minimum",
              "Maximum")

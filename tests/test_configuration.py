@@ -10,13 +10,14 @@ from ov_film.errors import FilmError
 
 RELEASED = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 512))
 SMALL = FilmConfiguration(4, (4, 8), (4, 6), (2, 3), (4, 6))
+LITE = FilmConfiguration(5, (4, 8), (6, 8), (2, 3), (4, 6), image_levels=1, blends=True)
 
 
 def tensors_of(configuration: FilmConfiguration) -> FilmTensors:
     return {name: np.zeros(shape, np.float32) for name, shape in expected_shapes(configuration).items()}
 
 
-@pytest.mark.parametrize("configuration", [RELEASED, SMALL])
+@pytest.mark.parametrize("configuration", [RELEASED, SMALL, LITE])
 def test_a_configuration_is_read_off_its_own_tensors(configuration: FilmConfiguration) -> None:
     assert read_configuration(tensors_of(configuration), configuration.pyramid_levels) == configuration
 
@@ -27,8 +28,29 @@ def test_the_released_network_has_its_known_numbers() -> None:
     assert shapes["fusion/conv2d_10/kernel"] == (3, 3, 2442, 512)
 
 
-def test_a_configuration_survives_json() -> None:
-    assert FilmConfiguration.from_json(RELEASED.as_json()) == RELEASED
+@pytest.mark.parametrize("configuration", [RELEASED, LITE])
+def test_a_configuration_survives_json(configuration: FilmConfiguration) -> None:
+    assert FilmConfiguration.from_json(configuration.as_json()) == configuration
+
+
+def test_a_configuration_stored_before_there_were_image_levels_is_the_released_kind() -> None:
+    fields = RELEASED.as_json()
+    del fields["image_levels"], fields["blends"]
+    assert FilmConfiguration.from_json(fields) == RELEASED
+
+
+def test_image_levels_have_no_flow_predictor_and_no_features_in_fusion() -> None:
+    shapes = expected_shapes(LITE)
+    assert "predict_flow/flow_predictor_0/conv_0/kernel" not in shapes
+    assert shapes["predict_flow/flow_predictor_1/conv_0/kernel"] == (3, 3, 2 * (4 + 8), 6)
+    assert shapes["fusion/conv2d_1/kernel"] == (3, 3, 2 * (3 + 2) + 4, 4)
+    assert shapes["fusion/conv2d_6/kernel"] == (1, 1, 4, 5)
+
+
+def test_a_finest_flow_that_is_too_coarse_for_fusion_is_refused() -> None:
+    configuration = FilmConfiguration(7, (4,), (4, 4), (1, 1), (4, 4), image_levels=3)
+    with pytest.raises(FilmError, match="finest flow predictor is of level 3, too coarse for 3 fusion levels"):
+        read_configuration(tensors_of(configuration), 7)
 
 
 def test_a_missing_tensor_is_named() -> None:
@@ -95,5 +117,5 @@ def test_the_bundled_model_is_a_film_of_sixteen_filters() -> None:
     from ov_film.library import find_models, read_manifest
 
     bundled = read_manifest(find_models([Path("nowhere")])["film_lite"]).configuration
-    assert bundled.feature_filters == (16, 32, 64, 128)
-    assert bundled.parameters() == 2_264_011
+    assert bundled.feature_filters == (16, 32, 64, 128) and bundled.image_levels == 1 and bundled.blends
+    assert bundled.parameters() == 2_250_019

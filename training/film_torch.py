@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,18 +18,32 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class FilmConfig:
-    """Widths and depths; the defaults are film_lite's, the released network has 64 and 32, 64, 128, 256."""
+    """Widths and depths; the defaults are film_lite's.
+
+    The released network has 64 filters, flow filters 32, 64, 128, 256, fusion filters 64, 128, 256, 256, no image
+    levels, and blends nothing.
+    """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (16, 32, 48, 64)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = (32, 48, 64)  # per own flow predictor, then of the shared one
+    fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
-    fusion_levels: int = 5
     stages: int = 4  # stages of an encoder subtree
+    image_levels: int = 1  # finest levels that take the next one's flow, doubled, and fuse images without features
+    blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
 
     @property
-    def own_levels(self) -> int:
-        """Levels with a flow predictor of their own; the coarser ones share the last."""
-        return len(self.flow_filters) - 1
+    def fusion_levels(self) -> int:
+        """Levels that are fused."""
+        return len(self.fusion_filters) + 1
+
+    def predictor(self, level: int) -> int:
+        """Which flow predictor works at a level: the coarser ones share the last."""
+        return min(level - self.image_levels, len(self.flow_filters) - 1)
+
+    def aligned_channels(self, level: int) -> int:
+        """What fusion reads at a level: image, features and flow of both frames."""
+        return 2 * (3 + (self.feature_channels(level) if level >= self.image_levels else 0) + 2)
 
     def feature_channels(self, level: int) -> int:
         """Channels of the features at a level, over all encoder stages that reach it."""
@@ -46,7 +61,7 @@ class FilmOutput:
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
     """Convolve to the same size, then LeakyReLU 0.2."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.LeakyReLU(0.2))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.LeakyReLU(0.2, inplace=True))
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
@@ -79,30 +94,28 @@ class Film(nn.Module):
         )
         self.predictors = nn.ModuleList(
             nn.Sequential(
-                convolution(2 * c.feature_channels(level), width),
+                convolution(2 * c.feature_channels(c.image_levels + index), width),
                 convolution(width, width),
                 convolution(width, width),
                 convolution(width, width // 2, 1),
                 nn.Sequential(nn.Conv2d(width // 2, 2, 1)),
             )
-            for level, width in enumerate(c.flow_filters)
+            for index, width in enumerate(c.flow_filters)
         )
         self.fusion = nn.ModuleList()  # from coarse to fine
-        inputs = self._aligned_channels(c.fusion_levels - 1)
-        for level in reversed(range(c.fusion_levels - 1)):
-            width = c.filters << min(level, c.own_levels)
-            joined = width + self._aligned_channels(level)
+        inputs = c.aligned_channels(c.fusion_levels - 1)
+        for level, width in reversed(list(enumerate(c.fusion_filters))):
+            joined = width + c.aligned_channels(level)
             steps = [nn.Conv2d(inputs, width, 2), convolution(joined, width), convolution(width, width)]
             self.fusion.append(nn.ModuleList(steps))
             inputs = width
-        self.to_rgb = nn.Conv2d(inputs, 3, 1)
+        self.head = nn.Conv2d(inputs, 5 if c.blends else 3, 1)
+        if c.blends:  # begin with little but the mean of both warped frames
+            nn.init.zeros_(self.head.weight[3:])
+            nn.init.ones_(self.head.bias[3:])
         for predictor in self.predictors:  # begin with almost no motion
             nn.init.normal_(predictor[-1][0].weight, 0, 1e-3)
             nn.init.zeros_(predictor[-1][0].bias)
-
-    def _aligned_channels(self, level: int) -> int:
-        """Image, features and flow of both frames."""
-        return 2 * (3 + self.config.feature_channels(level) + 2)
 
     def encode(self, frames: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Frames (B,3,H,W) -> image pyramid and feature pyramid, finest level first."""
@@ -130,8 +143,11 @@ class Film(nn.Module):
             own, other = features[level], swap(features[level])
             if flows:
                 flow = F.interpolate(flows[-1], scale_factor=2, mode="bilinear", align_corners=False) * 2
+                if level < self.config.image_levels:
+                    flows.append(flow)
+                    continue
                 other = warp(other, flow)
-            residual = self.predictors[min(level, self.config.own_levels)](torch.cat([own, other], 1)).float()
+            residual = self.predictors[self.config.predictor(level)](torch.cat([own, other], 1)).float()
             flows.append(flow + residual if flows else residual)
         return flows[::-1]
 
@@ -147,7 +163,8 @@ class Film(nn.Module):
         for level in range(self.config.fusion_levels):
             forward, backward = flows[level].chunk(2)
             moved = torch.cat([backward * time, forward * (1 - time)])  # the first frame is read by the backward flow
-            pair = warp(torch.cat([images[level], features[level]], 1), moved)
+            read = [images[level], *([features[level]] if level >= self.config.image_levels else [])]
+            pair = warp(torch.cat(read, 1), moved)
             aligned.append(torch.cat([*pair.chunk(2), *moved.to(pair.dtype).chunk(2)], 1))
             before, after = pair[:, :3].chunk(2)
             warped.append((before, after))
@@ -155,7 +172,15 @@ class Film(nn.Module):
         for (upsampled, join, refine), context in zip(self.fusion, aligned[-2::-1], strict=True):
             net = F.pad(F.interpolate(net, scale_factor=2, mode="nearest"), (0, 1, 0, 1))
             net = refine(join(torch.cat([context, upsampled(net)], 1)))
-        return FilmOutput(self.to_rgb(net), warped, flows)
+        net = self.head(net)
+        if self.config.blends:
+            colours, logits = net.float().split((3, 2), 1)
+            nearness = torch.tensor([2 * (1 - time), 2 * time], device=logits.device)  # the midpoint's is 1
+            logits = logits + nearness.log()[:, None, None]
+            shares = torch.softmax(F.pad(logits, (0, 0, 0, 0, 0, 1)), 1).split(1, 1)  # its own colours' logit is 0
+            parts = (*(image.float() for image in warped[0]), colours)
+            net = torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
+        return FilmOutput(net, warped, flows)
 
 
 def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
@@ -163,8 +188,9 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
     for stage, pair in enumerate(model.encoder):
         for k, layer in enumerate(pair):
             yield f"feat_net/sub_extractor/cfeat_conv_{2 * stage + k}", layer[0]
-    for level, predictor in enumerate(model.predictors):
-        part = f"flow_predictor_{level}" if level < model.config.own_levels else "flow_predictor_shared"
+    for index, predictor in enumerate(model.predictors):
+        own = index < len(model.predictors) - 1
+        part = f"flow_predictor_{index + model.config.image_levels if own else 'shared'}"
         for k, layer in enumerate(predictor):
             yield f"predict_flow/{part}/conv_{k}", layer[0]
     coarsest = model.config.fusion_levels - 1
@@ -172,7 +198,7 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
         for k, layer in enumerate((upsampled, join[0], refine[0])):
             number = 3 * (coarsest - 1 - step) + k
             yield f"fusion/conv2d_{number}" if number else "fusion/conv2d", layer
-    yield f"fusion/conv2d_{3 * coarsest}", model.to_rgb
+    yield f"fusion/conv2d_{3 * coarsest}", model.head
 
 
 def film_tensors(model: Film) -> dict[str, npt.NDArray[np.float32]]:
@@ -186,14 +212,52 @@ def film_tensors(model: Film) -> dict[str, npt.NDArray[np.float32]]:
     return tensors
 
 
-def load_film(path: Path, config: FilmConfig | None = None) -> Film:
-    """Build the network and fill it from an .npz of named tensors."""
-    model = Film(config)
-    with np.load(path) as tensors, torch.no_grad():
+def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
+    """Read widths and depths off the names and shapes of named tensors; the pyramid's levels, untold, are 7."""
+
+    def outputs(name: str) -> int:
+        return int(tensors[f"{name}/kernel"].shape[3])
+
+    own = sorted({int(number) for name in tensors for number in re.findall(r"flow_predictor_(\d+)/", name)})
+    predictors = [*(f"flow_predictor_{number}" for number in own), "flow_predictor_shared"]
+    convolutions = [sum(name.startswith(part) for name in tensors) // 2 for part in ("feat_net/", "fusion/")]
+    fused = [f"fusion/conv2d_{3 * level}" if level else "fusion/conv2d" for level in range(convolutions[1] // 3)]
+    return FilmConfig(
+        filters=outputs("feat_net/sub_extractor/cfeat_conv_0"),
+        flow_filters=tuple(outputs(f"predict_flow/{name}/conv_0") for name in predictors),
+        fusion_filters=tuple(outputs(name) for name in fused),
+        stages=convolutions[0] // 2,
+        image_levels=own[0] if own else 0,
+        blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 5,
+    )
+
+
+def fill(model: Film, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Take over the layers whose tensors fit; the others stay as they are.
+
+    A network that fuses features at more levels gives its kernels less these inputs, and one that blends nothing
+    gives its colours.
+    """
+    with torch.no_grad():
         for name, layer in named_layers(model):
-            assert layer.bias is not None
-            layer.weight.copy_(torch.from_numpy(tensors[f"{name}/kernel"]).permute(3, 2, 0, 1))
-            layer.bias.copy_(torch.from_numpy(tensors[f"{name}/bias"]))
+            kernel = torch.from_numpy(tensors[f"{name}/kernel"]).permute(3, 2, 0, 1)
+            bias = torch.from_numpy(tensors[f"{name}/bias"])
+            surplus = kernel.shape[1] - layer.weight.shape[1]
+            if surplus > 0 and name.startswith("fusion/"):
+                image, features = torch.arange(3), surplus // 2
+                kernel = kernel[:, torch.cat([image, image + 3 + features, torch.arange(6 + surplus, kernel.shape[1])])]
+            if layer is model.head or kernel.shape == layer.weight.shape:
+                assert layer.bias is not None
+                layer.weight[: len(kernel)] = kernel
+                layer.bias[: len(bias)] = bias
+
+
+def load_film(path: Path) -> Film:
+    """Build the network that an .npz of named tensors holds."""
+    with np.load(path) as archive:
+        tensors = dict(archive)
+    model = Film(read_config(tensors))
+    fill(model, tensors)
     return model
 
 

@@ -162,8 +162,8 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         """Choose a motion: mostly small, now and then beyond reach pixels."""
         rng = self.rng
         direction = rng.uniform(0, 2 * np.pi)
-        length = abs(rng.normal(0, reach * rng.choice([0.1, 0.3, 0.6, 1.0])))
-        spread = rng.choice([0.3, 1.0, 2.0])
+        length = abs(rng.normal(0, reach * rng.choice([0.02, 0.1, 0.3, 0.6, 1.0])))
+        spread = rng.choice([0.05, 0.3, 1.0, 2.0])
         return Motion(
             angle=np.deg2rad(rng.normal(0, 4 * spread)),
             scale=float(np.exp(rng.normal(0, 0.05 * spread))),
@@ -186,7 +186,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         reach = size * (0.15 + 0.15 * progress)
         photo = self.photos[rng.integers(len(self.photos))]
         height, width = photo.shape[:2]
-        camera = Motion() if rng.random() < 0.15 else self._motion(reach)
+        camera = Motion() if rng.random() < 0.2 else self._motion(reach)
         zoom = rng.uniform(0.5, 1.3)
         margin = min(size * 0.7, height / 2 - 1, width / 2 - 1)
         centre = np.array([rng.uniform(margin, side - margin) for side in (width, height)], np.float32)
@@ -194,7 +194,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         maps = [camera.matrix(time, centre, middle, zoom) for time in TIMES]
         frames = [self._move(photo, m, size).astype(np.float32) for m in maps]
         flows = np.stack([true_flow(maps[0], maps[2], size), true_flow(maps[2], maps[0], size)])
-        for _ in range(int(rng.integers(0, 6))):
+        for _ in range(0 if rng.random() < 0.3 else int(rng.integers(1, 6))):
             texture, shape = self._crop_of_photo(size), draw_shape(rng, size)
             if rng.random() < 0.25:  # plain things: poles, clothes, letters
                 texture = cv2.GaussianBlur(texture, (0, 0), size / 8)

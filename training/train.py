@@ -8,20 +8,21 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .film_torch import Film, FilmOutput, load_film
+from .film_torch import Film, FilmOutput, fill
 from .samples import Samples
 
 LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
-WARM_UP = 200  # steps
-AVERAGE = 0.998  # share that the averaged weights keep a step
+WARM_UP = 50  # steps
+AVERAGE = 0.995  # share that the averaged weights keep a step
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 50
-FLOW_POWER = 0.7  # below 1, so that what can't be known (leaves the frame) weighs less
+FLOW_POWER = 0.4  # below 1, so that parts of a pixel weigh much, and what can't be known (leaves the frame) less
 
 
 def charbonnier(difference: Tensor) -> Tensor:
@@ -91,25 +92,29 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.average, self.step = state["average"], state["step"]
 
-    def train_step(self, frames: Tensor, truth: Tensor, progress: float) -> tuple[float, float]:
-        """Update once on frames (2n,3,3,S,S) and flows (n,2,2,S,S).
+    def train_step(
+        self, frames: Tensor, truth: Tensor, progress: float, rate: float, alone: bool
+    ) -> tuple[float, float]:
+        """Update once on frames (2n,3,3,S,S) and flows (n,2,2,S,S), all of the network or the fusion alone.
 
         Returns the mean error of the image in [0,1] and of the flow in pixels.
         """
-        rate = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
         for group in self.optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * rate * min(1.0, (self.step + 1) / WARM_UP)
+            group["lr"] = rate
         first, target, last = (f.contiguous(memory_format=torch.channels_last) for f in frames.unbind(1))
         truth = torch.cat([truth[:, 0], truth[:, 1]])
         with torch.autocast(frames.device.type, torch.bfloat16):
-            output = self.model(first, last)
+            with torch.set_grad_enabled(not alone):
+                images, features = self.model.encode(torch.cat([first, last]))
+                flows = self.model.estimate_flows(features)
+            output = self.model.fuse(images, features, flows)
         image = output.image.float()
         flows = synthetic_flows(output)
         loss = (
             charbonnier(image - target)
             + laplacian_loss(image, target)
             + (0.1 * (1 - progress) + 0.02) * warp_loss(output, target)
-            + 0.05 * (1 - 0.85 * progress) * flow_loss(flows, truth)
+            + 0.03 * flow_loss(flows, truth)
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -123,12 +128,21 @@ class Run:
             return float((image - target).abs().mean()), float((flows[0] - truth).norm(dim=1).mean())
 
 
-def train(data: Path, folder: Path, start: Path | None, steps: int, seed: int) -> None:
+def learning_rate(step: int, steps: int) -> float:
+    """Rate of a step: a cosine to a fiftieth after a warm-up."""
+    return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.51 + 0.49 * math.cos(math.pi * step / steps))
+
+
+def train(data: Path, folder: Path, start: Path | None, steps: int, alone: int, seed: int) -> None:
     """Train up to a number of steps, from the folder's checkpoint if it has one; log to log.csv there."""
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = Run(load_film(start) if start else Film(), device)
+    model = Film()
+    if start:
+        with np.load(start) as tensors:
+            fill(model, tensors)
+    run = Run(model, device)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         run.load(checkpoint)
@@ -143,7 +157,9 @@ def train(data: Path, folder: Path, start: Path | None, steps: int, seed: int) -
     with (folder / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
         for frames, truth in batches:
-            errors.append(run.train_step(frames.to(device), truth.to(device), run.step / steps))
+            rate = learning_rate(run.step, steps)
+            batch = (frames.to(device), truth.to(device))
+            errors.append(run.train_step(*batch, run.step / steps, rate, run.step < alone))
             if run.step % LOG_EVERY == 0:
                 image, flow = (sum(column) / len(column) for column in zip(*errors, strict=True))
                 log.writerow([run.step, f"{time.monotonic() - began:.0f}", f"{image:.5f}", f"{flow:.3f}"])
@@ -159,14 +175,17 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder that data.py filled")
     parser.add_argument("run", type=Path, help="folder for checkpoint.pt and log.csv")
     parser.add_argument(
-        "--start", type=Path, help=".npz of named tensors to begin with (default: from scratch)"
+        "--start", type=Path, help=".npz of named tensors to begin with, where they fit (default: from scratch)"
+    )
+    parser.add_argument(
+        "--alone", type=int, default=0, help="first steps, which train the fusion alone (default: %(default)s)"
     )
     parser.add_argument(
         "--steps", type=int, default=20000, help="length of the whole run (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    train(args.data, args.run, args.start, args.steps, args.seed)
+    train(args.data, args.run, args.start, args.steps, args.alone, args.seed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""The network that training builds, and what the engine makes of its tensors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ov_film.convert import convert
+from ov_film.model import FilmModel
+from tests.conftest import picture
+from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
+
+CONFIGURATIONS = {
+    "film_lite": FilmConfig(),
+    "two_image_levels": FilmConfig(4, (4, 6), (4, 6, 8), stages=3, image_levels=2),
+    "no_image_levels": FilmConfig(4, (4, 6, 8), (4, 6), stages=3, image_levels=0),
+    "colours": FilmConfig(4, (4, 6, 8), (4, 6), stages=3, image_levels=0, blends=False),
+}
+
+
+def network(config: FilmConfig) -> Film:
+    """A network with random weights that moves and blends."""
+    torch.manual_seed(1)
+    film = Film(config).eval()
+    with torch.no_grad():
+        film.head.weight.normal_(0, 0.3)
+        film.head.bias.normal_(0, 0.3)
+        for predictor in film.predictors:
+            predictor[-1][0].weight.normal_(0, 0.5)
+    return film
+
+
+def made(film: Film, first: np.ndarray, last: np.ndarray, time: float = 0.5) -> FilmOutput:
+    """What the network makes of two frames, both sides multiples of 64."""
+    frames = torch.from_numpy(np.stack([first, last])).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        images, features = film.encode(frames)
+        return film.fuse(images, features, film.estimate_flows(features), time)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_the_engine_gives_what_the_trained_network_gives(name: str, tmp_path: Path) -> None:
+    film = network(CONFIGURATIONS[name])
+    np.savez(tmp_path / "film.npz", **film_tensors(film))
+    convert(tmp_path / "film.npz", tmp_path / "model")
+    model = FilmModel.load(tmp_path / "model", "CPU", "f32")
+    first, last = picture(64, 128, 1), picture(64, 128, 2)
+    for time in (0.5, 0.25, 0.9):
+        expected = made(film, first, last, time)
+        image = expected.image[0].permute(1, 2, 0).clamp(0, 1).numpy()
+        assert np.abs(model.interpolate(first, last, time, "direct") - image).max() < 1e-4
+    flows = model.inspect(first, last).forward_flows
+    assert np.abs(flows[0]).max() > 1  # so that warps are among what is compared
+    for flow, true in zip(flows, expected.flows, strict=False):
+        assert np.abs(flow - true[0].permute(1, 2, 0).numpy()).max() < 1e-3
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_the_warped_frames_alone_come_back_exactly_where_nothing_moves(precision: str, tmp_path: Path) -> None:
+    film = network(CONFIGURATIONS["film_lite"])
+    with torch.no_grad():
+        film.head.bias[3:] = 50  # none of its own colours
+        for predictor in film.predictors:
+            predictor[-1][0].weight.zero_()
+    np.savez(tmp_path / "film.npz", **film_tensors(film))
+    convert(tmp_path / "film.npz", tmp_path / "model")
+    frame = picture(64, 96)
+    midpoint = FilmModel.load(tmp_path / "model", "CPU", precision).interpolate(frame, frame)
+    assert np.abs(midpoint - frame).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_tensors_come_back_as_the_network_that_they_were_of(name: str, tmp_path: Path) -> None:
+    film = network(CONFIGURATIONS[name])
+    np.savez(tmp_path / "film.npz", **film_tensors(film))
+    loaded = load_film(tmp_path / "film.npz")
+    assert loaded.config == film.config
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, film.state_dict()[name])
