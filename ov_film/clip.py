@@ -226,7 +226,7 @@ def _opened(source: Source, name: str) -> tuple[InputContainer, VideoStream]:
 def _find_times(clip: Clip, first: av.VideoFrame) -> None:
     """Set what the time stamps tell: start, end, count, rate, whether it is constant, and what is missing."""
     container, stream = clip.opened()
-    stamps: set[int] = set()
+    stamps: dict[int, int] = {}  # and how long they last
     packets, end = 0, 0.0
     with container:
         for packet in clip.packets(container, *container.streams):
@@ -236,7 +236,7 @@ def _find_times(clip: Clip, first: av.VideoFrame) -> None:
             if packet.size and packet.stream == stream:
                 packets += 1
                 if stamp is not None and not packet.is_discard:
-                    stamps.add(stamp)
+                    stamps[stamp] = packet.duration or 0
         guess = Fraction(stream.guessed_rate or stream.average_rate or 25)
         clip.time_base = Fraction(stream.time_base or 1)
         declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
@@ -247,6 +247,8 @@ def _find_times(clip: Clip, first: av.VideoFrame) -> None:
     times = [Fraction(0), *times] if stamps else [number / guess for number in range(max(1, packets))]
     clip.count = len(times)
     _find_rate(clip, times, guess)
+    if not clip.constant and stamps[max(stamps)]:
+        clip.end = times[-1] + stamps[max(stamps)] * clip.time_base
     # MP4 says how many frames it has, Matroska how long it is.
     missing = declared - packets if "mp4" in kind else 0
     if "matroska" in kind and length - end > _LEAST_MISSING:
