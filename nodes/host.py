@@ -113,7 +113,9 @@ def _is_whole(video: Any, source: str | BinaryIO) -> bool:
 
 def _encoded(video: Any) -> BinaryIO:
     """Return a VIDEO as ComfyUI writes it into a file."""
-    with TemporaryDirectory(dir=folder_paths.get_temp_directory()) as folder:
+    temp = Path(folder_paths.get_temp_directory())
+    temp.mkdir(parents=True, exist_ok=True)  # ComfyUI removes it when it starts
+    with TemporaryDirectory(dir=temp) as folder:
         path = Path(folder) / "video.mp4"
         video.save_to(str(path))
         return BytesIO(path.read_bytes())

@@ -274,7 +274,7 @@ class FileVideo:
 def video(pack: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileVideo:
     host = sys.modules[f"{pack.__name__}.nodes.host"]
     monkeypatch.setattr(host, "VideoFromFile", FileVideo)
-    monkeypatch.setattr(host, "folder_paths", SimpleNamespace(get_temp_directory=lambda: str(tmp_path)))
+    monkeypatch.setattr(host, "folder_paths", SimpleNamespace(get_temp_directory=lambda: str(tmp_path / "temp")))
     path = str(tmp_path / "video.mp4")
     FileVideo(path).save_to(path)
     return FileVideo(path)
@@ -292,7 +292,7 @@ def test_of_a_trimmed_video_its_part_alone_is_read(pack: ModuleType, video: File
         levels = [frame.to_ndarray(format="rgb24").mean() / 255 for frame in container.decode(video=0)]
     assert levels == pytest.approx([64 / 255, 96 / 255, 128 / 255], abs=0.01)
     assert host.video_source(video.as_trimmed(2, 5)).read() == source.getvalue(), "a stopped run could not go on"
-    assert [path.name for path in tmp_path.iterdir()] == ["video.mp4"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["video.mp4"]
 
 
 def test_a_video_whose_file_is_gone_is_refused(pack: ModuleType, video: FileVideo, tmp_path: Path) -> None:
