@@ -11,8 +11,9 @@ from .network import encoding_channels, level_of
 from .tiles import Tile, window_size
 
 # Fitted to the peak of runs on a CPU. The layers' results at a time: so many encodings in f32, and so many bytes a
-# pixel whatever the channels; what compiled models hold whatever the resolution: bytes, and weights of 4 bytes.
-_LAYERS = {"f32": (3.6, 1040), "bf16": (1.6, 790), "f16": (1.6, 790)}
+# pixel whatever the channels, fewer where the finest level predicts no flow; what compiled models hold whatever the
+# resolution: bytes, and weights of 4 bytes.
+_LAYERS = {"f32": (3.6, 1040, 640), "bf16": (1.6, 790, 540), "f16": (1.6, 790, 540)}
 _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair; a frame that needs more is worked on in windows
 _WINDOW_BYTES = 2_000_000_000  # for the layers and two encodings of one window
@@ -75,7 +76,8 @@ def _encoding_bytes(configuration: FilmConfiguration, pixels: int, fine_pixels: 
 
 
 def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: int, precision: str) -> int:
-    encodings, pixel_bytes = _LAYERS[precision]
+    encodings, with_flow, without_flow = _LAYERS[precision]
+    pixel_bytes = without_flow if configuration.image_levels else with_flow
     return round(encodings * _encoding_bytes(configuration, pixels, window_pixels, "f32")) + pixel_bytes * window_pixels
 
 
