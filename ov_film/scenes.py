@@ -8,7 +8,7 @@ Thumbnail = NDArray[np.uint8]
 """(h,w,3) BGR, 128 pixels wide."""
 
 # Measured: benchmarks/RESULTS.md, "Scene cuts and duplicates".
-_LEAST_CHANGE = 0.03
+_LEAST_CHANGE = 0.06
 _LEAST_RATIO = 2.0
 _MOST_DIFFERENCE = 5.0  # levels of 255
 _BLOCK = 4
