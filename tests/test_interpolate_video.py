@@ -151,6 +151,7 @@ def test_ten_bits_stay_or_it_says_so(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "hevc"
         assert container.streams.video[0].codec_context.pix_fmt == "yuv420p10le"
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"  # Apple's players know no other
     assert "bits" not in str(report)
     assert "10 bits a sample became 8" in str(run(source, tmp_path / "out.webm", codec="vp9"))
 
