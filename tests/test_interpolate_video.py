@@ -281,6 +281,24 @@ def test_subtitles_stay_where_the_container_takes_them(tmp_path: Path, clip: Pat
     assert "subtitles (subrip) left out" in str(run(source, tmp_path / "out.mp4"))
 
 
+@pytest.mark.parametrize("slow_motion", [False, True])
+def test_chapters_stay_in_time(tmp_path: Path, clip: Path, slow_motion: bool) -> None:
+    with av.open(str(clip)) as old, av.open(str(tmp_path / "in.mkv"), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        new.set_chapters([{"id": 1, "start": 0, "end": 400, "time_base": F(1, 1000), "metadata": {"title": "One"}},
+                          {"id": 2, "start": 400, "end": 1000, "time_base": F(1, 1000), "metadata": {"title": "Two"}}])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    for output in ("out.mkv", "out.mp4"):
+        run(tmp_path / "in.mkv", tmp_path / output, slow_motion=slow_motion)
+        with av.open(str(tmp_path / output)) as container:
+            chapters = [(chapter["start"] * chapter["time_base"], chapter["metadata"]["title"])
+                        for chapter in container.chapters()]
+        assert chapters == [(0, "One"), (F(4 * (1 + slow_motion), 10), "Two")]
+
+
 class StopError(Exception):
     """What a cancelled run raises."""
 
