@@ -76,6 +76,8 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
                 streams.append(_copied(container, clip, stream, lead))
             elif isinstance(stream, AudioStream) and stream.codec_context:
                 streams.append(_encoded(container, clip, stream, stretch, lead))
+                if stretch == 1:
+                    lost.append(f"{about} encoded anew")
             else:
                 lost.append(f"{about} left out")
         chapters = source.chapters() if hasattr(source, "chapters") else ()  # from PyAV 16 on
