@@ -196,6 +196,8 @@ def open_clip(source: Source) -> Clip:
         context = stream.codec_context
         aspect = Fraction(context.sample_aspect_ratio or stream.sample_aspect_ratio or 1) or Fraction(1)
         clip.colour = _colour(first, int(context.color_primaries), int(context.color_trc))
+        if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):  # a second picture of WebM's
+            clip.notes.append("transparency left out")
     if int(first.colorspace) not in (clip.colour.matrix, _UNTAGGED, IDENTITY):
         clip.notes.append(f"colours of matrix {int(first.colorspace)} taken for those of {clip.colour.matrix}")
     clip.bits = max(component.bits for component in first.format.components)

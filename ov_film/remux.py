@@ -76,6 +76,8 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
                 streams.append(_copied(container, clip, stream, lead))
             elif isinstance(stream, AudioStream) and stream.codec_context:
                 streams.append(_encoded(container, clip, stream, stretch, lead))
+                if stretch == 1:
+                    lost.append(f"{about} encoded anew")
             else:
                 lost.append(f"{about} left out")
         chapters = source.chapters() if hasattr(source, "chapters") else ()  # from PyAV 16 on
@@ -127,6 +129,8 @@ def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fractio
     with av.open(str(parts[0].file)) as first:
         # Opaque: by the decoder, which need not have the encoder's name.
         stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
+        if container.format.name in ("mp4", "mov"):  # hvc1, say; the muxer's own choice is hev1
+            stream.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
     stream.time_base = time_base
     _describe(stream, source)
     begin = round(lead / time_base)

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ov_film.frames import Frame
+from ov_film.interpolate_video import VideoReport, interpolate_video
 from ov_film.model import End
+from ov_film.retiming import Retiming
 
 Levels = NDArray[np.uint8]
 
@@ -31,6 +33,14 @@ class Blend:
         self.gaps.append((list(times), method))
         for time in times:
             yield before.frame + (after.frame - before.frame) * np.float32(time)
+
+
+def run(source: Any, output: Path, multiplier: Any = 2, model: Any = None, **more: Any) -> VideoReport:
+    """Interpolate with a model that blends; what belongs to the retiming goes there."""
+    options = {name: more.pop(name) for name in list(more) if name in Retiming.__dataclass_fields__}
+    times = None if options.get("frame_rate") else Fraction(multiplier)
+    return interpolate_video(source, output, model or Blend(), Retiming(times, **options),
+                             **{"quality": "visually lossless"} | more)
 
 
 def moving(count: int, height: int = 64, width: int = 64, seed: int = 0) -> list[Levels]:

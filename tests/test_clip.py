@@ -15,6 +15,7 @@ from ov_film.clip import Clip, open_clip
 from ov_film.errors import FilmError
 from ov_film.interpolate_video import VideoReport, interpolate_video
 from ov_film.retiming import Clock, Retiming
+from ov_film.video import write_webm
 from tests.clips import Blend, Levels, moving, pictures_of, psnr, times_of, write_clip
 
 F = Fraction
@@ -210,6 +211,12 @@ def test_sizes_that_change_become_the_first_one(tmp_path: Path) -> None:
     assert clip.faults["frames of another size, scaled to 96x64"] == 20
     report = interpolated(source)
     assert report.source_frames == 30 and "20 frames of another size" in str(report)
+
+
+def test_transparency_of_webm_is_said_to_be_left_out(tmp_path: Path) -> None:
+    frames = [np.full((64, 64, 4), 0.5, np.float32)] * 2
+    write_webm(tmp_path / "in.webm", frames, F(24), alpha=True)
+    assert open_clip(tmp_path / "in.webm").notes == ["transparency left out"]
 
 
 def test_8k_is_read_and_planned(tmp_path: Path) -> None:
