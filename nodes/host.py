@@ -5,7 +5,7 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
@@ -82,7 +82,7 @@ def parts_folder(key: str) -> Path:
     return root / ".film_openvino" / hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def video_source(video: Any) -> Path | BinaryIO:
+def video_source(video: Any) -> Path | BytesIO:
     """Return the file of a VIDEO, or its bytes; one that has no file, or shows a part of it, is encoded by ComfyUI.
 
     Raises:
@@ -99,7 +99,7 @@ def video_source(video: Any) -> Path | BinaryIO:
     return Path(source) if isinstance(source, str) else source
 
 
-def _is_whole(video: Any, source: str | BinaryIO) -> bool:
+def _is_whole(video: Any, source: str | BytesIO) -> bool:
     """Whether a VIDEO shows all of its file: newer ComfyUI trims and crops without writing a new one."""
     if not hasattr(video, "as_trimmed"):
         return True
@@ -111,7 +111,7 @@ def _is_whole(video: Any, source: str | BinaryIO) -> bool:
         return True
 
 
-def _encoded(video: Any) -> BinaryIO:
+def _encoded(video: Any) -> BytesIO:
     """Return a VIDEO as ComfyUI writes it into a file."""
     temp = Path(folder_paths.get_temp_directory())
     temp.mkdir(parents=True, exist_ok=True)  # ComfyUI removes it when it starts

@@ -10,7 +10,7 @@ from .clip import Clip, ClipFrame, Source, open_clip
 from .encoding import Codec, Encoder, Encoding, Quality, check_container, crf_of, holds_aspect, open_container
 from .errors import FilmError
 from .files import written_whole
-from .frames import Frame
+from .frames import Frame, bridge
 from .model import End, FilmModel, Method, check_method
 from .parts import Parts
 from .remux import AUDIO_CHOICES, AudioChoice, join
@@ -180,12 +180,7 @@ def _between(model: FilmModel, gap: Gap, times: list[Fraction], retiming: Retimi
     elif gap.interpolated:
         yield from model.between(end(gap.before), end(gap.after), shares, method)
     else:
-        for share in shares:
-            if retiming.cuts == "blend":
-                before, after = end(gap.before).frame, end(gap.after).frame
-                yield before + (after - before) * before.dtype.type(share)
-            else:
-                yield end(gap.before if share < Fraction(1, 2) else gap.after).frame
+        yield from bridge(end(gap.before).frame, end(gap.after).frame, shares, retiming.cuts == "blend")
 
 
 def _shown(frames: Iterator[tuple[int, Frame]], done: int, total: int,
