@@ -8,7 +8,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from ov_film.figures import comparison, inspection
 from ov_film.frame_rate import frame_rate
-from ov_film.frames import Frame, read_frame
+from ov_film.frames import Frame, read_frame, to_8_bits
 from ov_film.model import FilmModel
 from ov_film.video import write_webm
 
@@ -19,6 +19,7 @@ _EXAMPLES = _ROOT / "example_workflows"
 _FINER = 4  # drawn so many times larger, for smooth edges
 _ABOVE, _BELOW = (10, 26, 58), (22, 104, 168)  # the background's colours
 _SOURCE, _NEW = (255, 255, 255), (120, 220, 255)
+_TIMES, _STEPS, _MOVING_RATE = 3, 8, 16
 _JPEG_WIDTH, _THUMBNAIL_WIDTH, _JPEG_QUALITY = 1200, 640, 82
 
 
@@ -33,7 +34,9 @@ def main() -> None:
     _save_jpeg(_HELP / "inspect.jpg", inspection(first, last, details))
     _save_jpeg(_HELP / "pair.jpg", comparison(first, details.midpoint, last))
     _save_jpeg(_EXAMPLES / "inspect.jpg", inspection(first, last, details), _THUMBNAIL_WIDTH)
-    write_webm(_HELP / "recursive.webm", _half_size(_there_and_back(model, frames)), frame_rate(16), crf=40)
+    moving = list(_half_size(_there_and_back(model, frames)))
+    write_webm(_HELP / "recursive.webm", moving, frame_rate(_MOVING_RATE), crf=40)
+    _save_moving(_DOCS / "moving.webp", moving)
 
 
 def _icon(side: int = 400) -> Image.Image:
@@ -90,9 +93,22 @@ def _save_jpeg(path: Path, picture: np.ndarray, width: int = _JPEG_WIDTH) -> Non
 
 def _there_and_back(model: FilmModel, frames: list[Frame]) -> Iterator[Frame]:
     """Yield the frames made smooth, and back again, so that the clip can be played in a loop."""
-    smooth = list(model.interpolate_sequence(frames, 3))
+    smooth = list(model.interpolate_sequence(frames, _TIMES))
     yield from smooth
     yield from smooth[-2:0:-1]
+
+
+def _save_moving(path: Path, frames: list[Frame]) -> None:
+    """Save frames as a moving picture; on its left side those that were given stand until the next one comes."""
+    pictures = []
+    for number, frame in enumerate(frames):
+        both = Image.fromarray(to_8_bits(np.hstack([frames[number // _STEPS * _STEPS], frame])))
+        draw = ImageDraw.Draw(both)
+        for left, text in ((0, "the images"), (frame.shape[1], "with the new frames")):
+            draw.text((left + 8, 6), text, _SOURCE, ImageFont.load_default(16), stroke_width=2, stroke_fill=_ABOVE)
+        pictures.append(both)
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=1000 // _MOVING_RATE, loop=0, quality=60,
+                     method=6)
 
 
 def _half_size(frames: Iterator[Frame]) -> Iterator[Frame]:
