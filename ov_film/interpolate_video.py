@@ -49,10 +49,10 @@ class VideoReport:
 
     def __str__(self) -> str:
         """Return one line for people."""
-        counts = ((self.cuts, "scene cuts"), (self.duplicates, "duplicates dropped"),
-                  (self.resumed, "frames of an earlier run"))
+        counts = ((self.cuts, f"scene cuts: {self.cuts}"), (self.duplicates, f"duplicates dropped: {self.duplicates}"),
+                  (self.resumed, f"{self.resumed} frames of an earlier run"))
         return "; ".join([f"{self.source_frames} frames became {self.frames}, {float(self.frame_rate):.6g} a second, "
-                          f"{self.method}", *(f"{count} {what}" for count, what in counts if count), *self.notes])
+                          f"{self.method}", *(text for count, text in counts if count), *self.notes])
 
 
 def interpolate_video(
