@@ -162,6 +162,8 @@ class Clip:
             except av.FFmpegError:
                 breaks += 1
                 self.faults["breaks in the file"] = breaks
+            except IndexError:  # PyAV's, at the end, where more streams came to light on the way
+                break
         last = av.Packet()
         last.stream = streams[0]
         yield last

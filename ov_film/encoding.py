@@ -66,6 +66,9 @@ _LEAST_RATE = Fraction(1, 100)
 # Containers that take the sample aspect ratio from where PyAV has no access; H.264 and H.265 carry it themselves.
 _MATROSKA = ("webm", "matroska")
 
+# Of so few frames in all, x265 4.2 leaves the time of decoding unset; none of them is out of order.
+_X265_UNSET = 2
+
 # A frame is converted in strips of so many rows, which stay in the processor's cache.
 _ROWS = 64
 
@@ -326,7 +329,10 @@ class Encoder:
         Raises:
             OSError: the file can't be written.
         """
-        self._container.mux(self.stream.encode(None))
+        for packet in self.stream.encode(None):
+            if self._count <= _X265_UNSET and self._encoding.codec == "h265":
+                packet.dts = packet.pts
+            self._container.mux(packet)
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         encoding, context = self._encoding, self.stream.codec_context

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -31,6 +32,15 @@ def written_whole(path: Path) -> Iterator[Path]:
                         ) from error
     finally:
         _remove(temporary)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed runs left of `path`; none may be writing it now."""
+    leftover = re.compile(re.escape(f".{path.stem}.") + r"[0-9a-f]{8}" + re.escape(path.suffix))
+    with suppress(OSError):
+        for file in path.parent.iterdir():
+            if leftover.fullmatch(file.name):
+                _remove(file)
 
 
 def _replace_folder(new: Path, path: Path) -> None:

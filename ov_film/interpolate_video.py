@@ -9,11 +9,11 @@ from pathlib import Path
 from .clip import Clip, ClipFrame, Source, open_clip
 from .encoding import Codec, Encoder, Encoding, Quality, check_container, crf_of, holds_aspect, open_container
 from .errors import FilmError
-from .files import written_whole
+from .files import remove_leftovers, written_whole
 from .frames import Frame, bridge
 from .model import End, FilmModel, Method, check_method
 from .parts import Parts
-from .remux import AUDIO_CHOICES, AudioChoice, join
+from .remux import AUDIO_CHOICES, AudioChoice, join, opened_part
 from .retiming import Clock, Gap, Retiming, gaps
 
 # How many frames a killed run may have to make again, and how far apart keyframes are at most.
@@ -91,10 +91,7 @@ def interpolate_video(
     Raises:
         FilmError: the source can't be read or the output can't be written, or an argument is out of range.
     """
-    if isinstance(source, Path) and source.exists() and output.exists() and source.samefile(output):
-        raise FilmError(f"{output} is the video to read as well: choose another name for the new one.")
-    if output.is_dir():
-        raise FilmError(f"{output} is a folder: name a file in it.")
+    _check_output(source, output)
     if audio not in AUDIO_CHOICES:
         raise FilmError(f"Audio is {audio!r}: choose one of {', '.join(AUDIO_CHOICES)}.")
     if method is not None:
@@ -109,11 +106,15 @@ def interpolate_video(
     plan = {"source": fingerprint(source), "retiming": str(retiming), "encoding": str(encoding), "method": method,
             "model": model.identity}
     parts = Parts(parts_folder or output.with_name(f".{output.name}.parts"), plan)
+    for part in parts.finished():  # now, not after hours
+        with opened_part(part):
+            pass
     report.resumed = parts.frames
     frames = _shown(_made(clip, model, retiming, clock, report, parts.frames), parts.frames, clock.total, on_frame)
     while _write_part(parts, frames, clip, clock, encoding):
         pass
     report.frames = parts.frames
+    remove_leftovers(output)
     with written_whole(output) as temporary, open_container(temporary) as container:
         lost = join(container, parts.finished(), clock.time_base, clip, clock.stretch, audio)
         if clip.sample_aspect_ratio != 1 and not holds_aspect(container, encoding.codec):
@@ -123,6 +124,16 @@ def interpolate_video(
         lost.append(f"{clip.bits} bits a sample became {encoding.sample_bits}")
     report.notes = [*lost, *clip.notes, *(f"{count} {what}" for what, count in clip.faults.items() if count)]
     return report
+
+
+def _check_output(source: Source, output: Path) -> None:
+    try:
+        if isinstance(source, Path) and source.exists() and output.exists() and source.samefile(output):
+            raise FilmError(f"{output} is the video to read as well: choose another name for the new one.")
+        if output.is_dir():
+            raise FilmError(f"{output} is a folder: name a file in it.")
+    except OSError as error:  # a name that is too long, say
+        raise FilmError(f"{output} can't be written ({error.strerror or error}): choose another place.") from error
 
 
 def _encoding(output: Path, clip: Clip, codec: Codec | None, quality: Quality) -> Encoding:

@@ -45,8 +45,10 @@ class Parts:
             folder.mkdir(parents=True, exist_ok=True)
             with written_whole(folder / _PLAN) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+            kept = [part.file for part in self.finished()]
             for file in folder.iterdir():
-                if file.name.startswith("."):  # what a killed run left half-written
+                # What a killed run left half-written, and what comes after a part that is gone.
+                if file.name.startswith(".") or (_NAME.fullmatch(file.name) and file not in kept):
                     file.unlink()
         except OSError as error:
             raise FilmError(f"{folder} can't be written ({error.strerror or error}): choose another place or make room "

@@ -4,6 +4,7 @@ import errno
 import heapq
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, pairwise
 from typing import Literal, NamedTuple, cast, get_args
@@ -46,6 +47,21 @@ class _Timed(NamedTuple):
     stream: int
     number: int
     packet: Packet
+
+
+@contextmanager
+def opened_part(part: Part) -> Iterator[InputContainer]:
+    """Yield the opened file of a part.
+
+    Raises:
+        FilmError: it can't be read, as after a power failure.
+    """
+    try:
+        with av.open(str(part.file.absolute())) as file:
+            yield file
+    except av.FFmpegError as error:
+        raise FilmError(f"{part.file} is damaged ({error.strerror}): remove that file and start again; the other parts "
+                        "are kept.") from error
 
 
 def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, clip: Clip, stretch: Fraction,
@@ -135,9 +151,11 @@ def _codec(stream: av.stream.Stream) -> str:
 def _takes(container: OutputContainer, stream: av.stream.Stream) -> bool:
     """Return whether a stream of sound or subtitles can be copied."""
     codec = _codec(stream)
-    known = not isinstance(stream, AudioStream) or stream.channels in _LAYOUTS or "channels" not in stream.layout.name
-    return (stream.type in ("audio", "subtitle") and codec in container.supported_codecs and known
-            and codec not in _REFUSED.get(container.format.name, ()))
+    if stream.type not in ("audio", "subtitle") or codec not in container.supported_codecs:
+        return False
+    if isinstance(stream, AudioStream) and "channels" in stream.layout.name and stream.channels not in _LAYOUTS:
+        return False
+    return codec not in _REFUSED.get(container.format.name, ())
 
 
 def _seconds(value: int, timed: Packet | av.AudioFrame) -> Fraction:
@@ -147,7 +165,7 @@ def _seconds(value: int, timed: Packet | av.AudioFrame) -> Fraction:
 
 def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, lead: Fraction,
            source: av.stream.Stream) -> Iterator[tuple[Fraction, Packet]]:
-    with av.open(str(parts[0].file)) as first:
+    with opened_part(parts[0]) as first:
         # Opaque: by the decoder, which need not have the encoder's name.
         stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
         if container.format.name in ("mp4", "mov"):  # hvc1, say; the muxer's own choice is hev1
@@ -181,7 +199,7 @@ def _delay(part: Part, time_base: Fraction) -> int:
 
 
 def _part_packets(part: Part) -> Iterator[Packet]:
-    with av.open(str(part.file)) as file:
+    with opened_part(part) as file:
         for packet in file.demux(video=0):
             if packet.pts is not None and packet.dts is not None:
                 yield packet
@@ -195,6 +213,8 @@ def _packets(clip: Clip, index: int) -> Iterator[Packet]:
     source, _ = clip.opened()
     last, duration = None, 1
     with source:
+        if index >= len(source.streams):  # FLV's come to light one by one
+            return
         for packet, following in pairwise(chain(clip.packets(source, source.streams[index]), [None])):
             stamp, next_stamp = _stamp(packet), _stamp(following) if following else None
             if stamp is not None:

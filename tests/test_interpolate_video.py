@@ -301,6 +301,8 @@ def test_the_output_is_another_file_in_a_folder_that_can_be_written(tmp_path: Pa
         with pytest.raises(FilmError, match=text):
             run(copy, output)
     assert copy.read_bytes() == clip.read_bytes() and list(tmp_path.iterdir()) == [copy]
+    with pytest.raises(FilmError, match=r"can't be written .*name too long"):
+        run(clip, tmp_path / f"{'long' * 100}.mp4")
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(FilmError, match="is a folder"):
         run(clip, tmp_path / "folder.mp4")
@@ -331,6 +333,11 @@ def test_odd_and_narrow_frames(tmp_path: Path, height: int, width: int) -> None:
     with av.open(str(tmp_path / "out.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.height, stream.width) == (height + height % 2, width + width % 2)
+
+
+def test_a_relative_name_may_have_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(clip, Path("file:out.mp4")).frames == 48
 
 
 def test_one_frame(tmp_path: Path) -> None:
