@@ -31,6 +31,7 @@ Packet: TypeAlias = Any  # av.Packet, which is generic in newer versions only
 # How far a time may be from its place in a constant rate: Matroska and others round to milliseconds.
 _ROUNDING = Fraction(1, 999)
 _MOST_RATE = 1000
+_MOST_UNTIDY = Fraction(1, 1_000_000)
 _LEAST_REGULAR = 0.8
 _LEAST_FILLED = 0.5
 _THUMBNAIL_WIDTH = 128
@@ -282,8 +283,8 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
                 packets += 1
                 if stamp is not None and not packet.is_discard:
                     stamps[stamp] = packet.duration or 0
-        guess = Fraction(stream.guessed_rate or stream.average_rate or 25)
         clip.time_base = Fraction(stream.time_base or 1)
+        guess = _tidied(Fraction(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
         declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
     # Streams without a container have no time stamps; others lack those of some frames at the beginning.
     lacking, stamp = next(((number, stamp) for number, stamp in enumerate(beginning) if stamp is not None), (0, 0))
@@ -303,12 +304,20 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
         clip.notes.append(f"the file was cut off and lacks {missing} frames")
 
 
+def _tidied(rate: Fraction, time_base: Fraction) -> Fraction:
+    """Return a rate as it is meant where the file can't say it exactly: Matroska's 19001/317 is 60000/1001."""
+    if (1 / rate / time_base).denominator == 1:
+        return rate
+    tidy = frame_rate(str(round(float(rate), 3))) if rate > _ROUNDING else rate
+    return tidy if abs(tidy - rate) < rate * _MOST_UNTIDY else rate
+
+
 def _find_rate(clip: Clip, times: list[Fraction], guess: Fraction) -> None:
     """Set the rate, whether it is constant, and the end of a clip."""
     span = times[-1]
     mean = Fraction(len(times) - 1) / span if span else None
     tolerance = max(clip.time_base, _ROUNDING)
-    for rate in (guess, frame_rate(str(round(float(mean), 3))) if mean else None):
+    for rate in (guess, frame_rate(str(round(float(mean), 3))) if mean and mean > _ROUNDING else None):
         if rate and 0 < rate <= _MOST_RATE and _fits(times, rate, tolerance):
             clip.frame_rate, clip.constant = rate, True
             break

@@ -123,7 +123,7 @@ def test_the_containers_sample_aspect_ratio_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "in.ts", "in.webm", "in.mov", "in.avi", "in.flv"])
-@pytest.mark.parametrize("rate", [24, F(24000, 1001), F(30000, 1001), 60, F(25, 2)])
+@pytest.mark.parametrize("rate", [24, F(24000, 1001), F(30000, 1001), F(60000, 1001), 60, F(25, 2)])
 def test_constant_rates_are_exact(tmp_path: Path, name: str, rate: Any) -> None:
     codec = "libvpx-vp9" if name == "in.webm" else "libx264"
     clip = open_clip(write_clip(tmp_path / name, moving(50), rate, codec=codec))
