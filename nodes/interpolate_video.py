@@ -1,7 +1,6 @@
 """Interpolate Video."""
 
 import logging
-import time
 from typing import Any
 
 from ..ov_film.encoding import CODECS, QUALITIES, Quality
@@ -13,9 +12,9 @@ from ..ov_film.model import METHODS, FilmModel
 from ..ov_film.remux import AUDIO_CHOICES, AudioChoice
 from ..ov_film.retiming import CUTS, MOST_MULTIPLIER, Cuts, Retiming, parse_ranges
 from . import host
+from .progress import FrameProgress
 
 _AUTO = "auto"
-_LOG_SECONDS = 10
 
 
 class InterpolateVideo:
@@ -115,19 +114,12 @@ def _chosen(value: str) -> Any:
 
 
 def _shown() -> OnFrame:
-    """Return a function that shows progress, and now and then logs how fast it goes and how long it will take."""
-    began, first, logged, show = time.monotonic(), 0, 0.0, None
+    """Return a function that shows progress, from the first frame on that this run makes."""
+    progress: FrameProgress | None = None
 
     def shown(done: int, total: int, frame: Frame) -> None:
-        nonlocal first, logged, show
-        if show is None:
-            show, first = host.progress(total), done - 1
-        seconds = time.monotonic() - began
-        if seconds - logged > _LOG_SECONDS:
-            logged = seconds
-            rate = (done - first) / seconds
-            logging.info("FILM OpenVINO: %d of %d frames, %.2f a second, %.0f s left", done, total, rate,
-                         (total - done) / rate)
-        show(done, frame)
+        nonlocal progress
+        progress = progress or FrameProgress(total)
+        progress(done, frame)
 
     return shown

@@ -153,6 +153,15 @@ def test_each_new_frame_is_shown_as_it_is_made(server: ComfyUI, prompt: Prompt) 
     assert psnr(cv2.resize(shown, SIZE, None, 0, 0, cv2.INTER_AREA), frames_of(run.files[0])[-2]) > 30
 
 
+def test_a_longer_run_tells_its_speed_and_the_time_left(server: ComfyUI, prompt: Prompt) -> None:
+    long = with_photos(changed(prompt, RECURSIVE, times_to_interpolate=6), "large_first.png", "large_last.png")
+    run = server.run(long)
+    assert run.error is None
+    *texts, last = run.told[id_of(long, RECURSIVE)]
+    assert texts and all(re.fullmatch(r"\d+ of 63 frames, [\d.]+ frames/s, \d+ s left", text) for text in texts[1:])
+    assert re.fullmatch(r"63 of 63 frames, [\d.]+ frames/s", last)
+
+
 def test_a_second_run_keeps_the_model(server: ComfyUI, prompt: Prompt) -> None:
     again = changed(prompt, RECURSIVE, times_to_interpolate=1)
     server.run(prompt)
@@ -180,6 +189,8 @@ def test_a_cancel_ends_the_writing_of_a_file_and_leaves_nothing(server: ComfyUI)
     run = server.run(prompt, on_progress=cancelling(server, node))
     assert run.cancelled and run.error is None
     assert 3 <= len(run.progress[node]) < 4096
+    assert all(re.fullmatch(r"\d+ of 4096 frames.*|Stopped at \d+ of 4096 frames", text)
+               for text in run.told.get(node, []))
     assert files_in(server.output) == before
 
 
