@@ -50,8 +50,8 @@ class Loader:
             "precision": (precisions, {
                 "default": "auto",
                 "tooltip": "auto is the fastest that the device does natively. f32 is exact and slower; bf16 and f16 "
-                           "come close to it. int8 is the fastest on CPUs with VNNI; it is offered once python -m "
-                           "ov_film quantize has made it."})},
+                           "come close to it. int8 is the fastest on CPUs with VNNI; it is offered once Make "
+                           "INT8 Model has made it."})},
             "optional": {
                 "tile": (TILES, {
                     "default": "auto",

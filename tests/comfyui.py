@@ -157,12 +157,12 @@ def python_of(comfyui: Path) -> str:
 
 
 def install_requirements(comfyui: Path) -> None:
-    """Install what the pack needs into a ComfyUI's environment, as the README says; nothing where all is there.
+    """Install what the pack needs into a ComfyUI's environment, int8 too, as the README says; nothing if it is there.
 
     Raises:
         RuntimeError: pip failed; with the end of what it said.
     """
-    command = [python_of(comfyui), "-m", "pip", "install", "--quiet", "-r", str(PACK / "requirements.txt")]
+    command = [python_of(comfyui), "-m", "pip", "install", "--quiet", "-r", str(PACK / "requirements.txt"), "nncf"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"requirements.txt can't be installed into {comfyui}:\n{done.stderr[-2000:]}")

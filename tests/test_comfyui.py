@@ -33,8 +33,8 @@ from tests.comfyui import (
 )
 
 IDS = ("FilmOpenVINOLoader", "FilmOpenVINOInterpolatePair", "FilmOpenVINORecursiveInterpolate", "FilmOpenVINOSaveWebM",
-       "FilmOpenVINOInspect", "FilmOpenVINOInterpolateVideo")
-LOADER, PAIR, RECURSIVE, SAVE, INSPECT, _ = IDS
+       "FilmOpenVINOInspect", "FilmOpenVINOInterpolateVideo", "FilmOpenVINOQuantize")
+LOADER, PAIR, RECURSIVE, SAVE, INSPECT, *_ = IDS
 EXAMPLES = {"two_photos": ("first", "last"), "batch": SAMPLES}
 ALLOWED_LATE = 32  # frames made while a cancel is under way, on a busy machine
 
@@ -90,7 +90,7 @@ def test_the_page_finds_the_help_pages_their_pictures_and_the_translations(serve
         assert set(translations[language]["nodeDefs"]) == set(IDS)
 
 
-@pytest.mark.parametrize("name", [*EXAMPLES, "inspect", "slow_motion", "loop"])
+@pytest.mark.parametrize("name", [*EXAMPLES, "inspect", "slow_motion", "loop", "int8"])
 def test_an_example_workflow_names_the_inputs_and_outputs_that_the_nodes_have(
         object_info: dict[str, Any], name: str) -> None:
     nodes = workflow(name)["nodes"]
