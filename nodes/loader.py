@@ -27,7 +27,8 @@ class Loader:
                    "Google's full network; film_lite comes with the pack: smaller, many times faster, less exact.")
     RETURN_TYPES = ("FILM_OPENVINO_MODEL", "STRING")
     RETURN_NAMES = ("model", "report")
-    OUTPUT_TOOLTIPS = ("Connect it to Interpolate Pair, Recursive Interpolate or Inspect Pair.",
+    OUTPUT_TOOLTIPS = ("Connect it to Interpolate Pair, Recursive Interpolate, Interpolate Video, Inspect Pair or Make "
+                       "INT8 Model.",
                        "What runs, what is installed, why a device is missing and what to do next. Connect it to "
                        "Preview Any to read it.")
     FUNCTION = "load"

@@ -85,6 +85,8 @@ def test_the_page_finds_the_help_pages_their_pictures_and_the_translations(serve
         page = server.get(f"extensions/{NAME}/docs/{name}.md").decode()
         for picture_path in re.findall(r"images/[\w.]+", page):
             assert len(server.get(f"extensions/{NAME}/docs/{picture_path}")) > 1000
+        for language in ("zh", "ja", "de"):
+            assert server.get(f"extensions/{NAME}/docs/{name}/{language}.md").startswith(b"# ")
     translations = json.loads(server.get("i18n"))
     for language in ("en", "zh", "ja", "de"):
         assert set(translations[language]["nodeDefs"]) == set(IDS)

@@ -136,16 +136,16 @@ def _exact_and_int8(model: FilmModel, first: Frame, last: Frame) -> np.ndarray:
         psnr = quantize(model_folder("film_lite"), read_pairs(_SAMPLES / "clip.mp4"), made).int8["psnr"]
         frames = [each.interpolate(first, last) for each in (model, FilmModel.load(made, "CPU"))]
     middle = [frame[:, frame.shape[1] // 4:-frame.shape[1] // 4] for frame in frames]
-    return np.asarray(_side_by_side((("f32", middle[0]), (f"int8: {psnr:.1f} dB", middle[1]))))
+    return np.asarray(_side_by_side((("f32", middle[0]), (f"int8: {psnr:.1f} dB", middle[1])), letters=28))
 
 
-def _side_by_side(frames: Sequence[tuple[str, Frame]]) -> Image.Image:
+def _side_by_side(frames: Sequence[tuple[str, Frame]], letters: int = 16) -> Image.Image:
     """Draw frames of one size, each with a text on it."""
     picture = Image.fromarray(to_8_bits(np.hstack([frame for _, frame in frames])))
     draw = ImageDraw.Draw(picture)
     for number, (text, frame) in enumerate(frames):
-        draw.text((number * frame.shape[1] + 8, 6), text, _SOURCE, ImageFont.load_default(16), stroke_width=2,
-                  stroke_fill=_ABOVE)
+        draw.text((number * frame.shape[1] + 8, 6), text, _SOURCE, ImageFont.load_default(letters),
+                  stroke_width=2, stroke_fill=_ABOVE)
     return picture
 
 
