@@ -3,10 +3,12 @@
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 Clock = Callable[[float], None]
 
@@ -148,3 +150,21 @@ def test_the_text_goes_to_the_page_and_node_that_run_where_comfyui_can(
     monkeypatch.setattr(host, "PromptServer", None)
     host.show_text("outside ComfyUI")
     assert len(server.sent) == 1
+
+
+@pytest.mark.parametrize("name", ["RecursiveInterpolate", "InterpolatePair", "SaveWebM"])
+def test_a_node_tells_of_each_frame(pack: ModuleType, progress: ModuleType, texts: list[str], tmp_path: Path,
+                                    monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(progress, "_TEXT_SECONDS", 0)
+    monkeypatch.chdir(tmp_path)
+    nodes = pack.NODE_CLASS_MAPPINGS
+    film = nodes["FilmOpenVINOLoader"]().load("film_lite", "CPU", "f32")[0]
+    frames = torch.rand(4, 32, 32, 3)
+    node = nodes[f"FilmOpenVINO{name}"]()
+    if name == "RecursiveInterpolate":
+        node.interpolate(film, frames[:2], 2)
+    elif name == "InterpolatePair":
+        node.interpolate(film, frames[:3], frames[1:], 0.5)
+    else:
+        node.save(frames[:3], "clip", 25.0, 40, "vp9")
+    assert [text.split(",")[0] for text in texts] == [f"{done} of 3 frames" for done in (1, 2, 3)]
