@@ -1,11 +1,11 @@
 """A video file's frames, one by one, with their exact times; what is broken in it is passed over and counted."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,9 +36,11 @@ _LEAST_FILLED = 0.5
 _THUMBNAIL_WIDTH = 128
 _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
+_FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order
 _LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
 _UNTAGGED = 2
-_PLANAR = {f"yuv{kind}{chroma}p{depth}" for kind in ("", "j") for chroma in (420, 422, 444, 440, 411, 410)
+_MATRICES = (IDENTITY, 1, _UNTAGGED, 4, 5, 6, 7, 9)  # that FFmpeg's scaler knows; at others it fails
+_PLANAR = {f"yuv{kind}{chroma}p{depth}" for kind in ("", "j", "a") for chroma in (420, 422, 444, 440, 411, 410)
            for depth in ("", "9le", "10le", "12le", "14le", "16le")}
 
 
@@ -52,8 +54,11 @@ class ClipFrame:
     picture: av.VideoFrame
 
     def rgb(self) -> Frame:
-        """Return the frame (H,W,3) as it is shown: upright, in the clip's size."""
-        if any(part.is_alpha for part in self.picture.format.components):
+        """Return the frame (H,W,3) as it is shown: upright, in the clip's size.
+
+        Values go a little beyond [0,1] where the video's do, brighter than white for instance.
+        """
+        if any(part.is_alpha for part in self.picture.format.components) and _is_transparent(self.picture):
             self.clip.faults["frames whose transparency was left out"] += 1
         return self.clip.shown(_rgb(self.picture, self.clip.colour))
 
@@ -100,7 +105,9 @@ class Clip:
     sample_aspect_ratio: Fraction = Fraction(1)
     notes: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
-    _turns: int = 0
+    _orientation: tuple[bool, bool, bool] = (False, False, False)
+    _by_dts: bool = False  # where time stamps of AVI are those of decoding, in order, and the others are made up
+    _zero: Fraction = Fraction(0)  # the first frame's time stamp as frames count, which `start` is but for `_by_dts`
     _thumbnail_rows: int = _THUMBNAIL_ROWS[0]
 
     def frames(self) -> Iterator[ClipFrame]:
@@ -127,9 +134,15 @@ class Clip:
             yield ClipFrame(number, time, self, picture)
         self.faults["packets that gave no frame"] = max(0, self.count - number - 1)
 
+    def end_of(self, last: ClipFrame) -> Fraction:
+        """Return when the last frame's time is over: `end`, or later where time stamps had to be mended."""
+        return self.end if self.end > last.time else last.time + 1 / self.frame_rate
+
     def shown(self, rgb: Frame) -> Frame:
         """Return a decoded frame upright, in the clip's size."""
-        upright = np.ascontiguousarray(np.rot90(rgb, self._turns))
+        transposed, mirrored, upside_down = self._orientation
+        upright = rgb.transpose(1, 0, 2) if transposed else rgb
+        upright = np.ascontiguousarray(upright[::-1 if upside_down else 1, ::-1 if mirrored else 1])
         if upright.shape[:2] != (self.height, self.width):
             self.faults[f"frames of another size, scaled to {self.width}x{self.height}"] += 1
             return np.asarray(cv2.resize(upright, (self.width, self.height), interpolation=cv2.INTER_AREA), np.float32)
@@ -170,12 +183,17 @@ class Clip:
                         self.faults["frames with damage in them"] += 1
                     if picture.interlaced_frame:
                         self.faults["interlaced frames, taken as they are"] += 1
+                    if int(picture.colorspace) not in _MATRICES:
+                        self.faults[f"frames with colours of matrix {int(picture.colorspace)}, taken for those of "
+                                    f"{self.colour.matrix}"] += 1
+                        picture.colorspace = _UNTAGGED
                     yield picture
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
-        if picture.pts is None or picture.time_base is None:
+        stamp = picture.dts if self._by_dts else picture.pts
+        if stamp is None or picture.time_base is None:
             return None
-        time = picture.pts * Fraction(picture.time_base) - self.start
+        time = stamp * Fraction(picture.time_base) - self._zero
         return Fraction(round(time * self.frame_rate)) / self.frame_rate if self.constant else time
 
 
@@ -187,25 +205,43 @@ def open_clip(source: Source) -> Clip:
     """
     name = str(source) if isinstance(source, Path) else "The video"
     clip = Clip(source, name)
-    first = next(clip._pictures(), None)
+    first, stamps = None, []
+    for picture in islice(clip._pictures(), _FRAMES_SEEN):
+        first = first or picture
+        stamps.append((picture.pts, picture.dts))
     if first is None:
         raise FilmError(f"{name} has no frame that can be read: give a video with one or more.")
-    _find_times(clip, first)
+    pts, dts = zip(*stamps, strict=True)
+    clip._by_dts = not _rise(pts) and _rise(dts)
+    _find_times(clip, dts if clip._by_dts else pts)
     container, stream = clip.opened()
     with container:
         context = stream.codec_context
-        aspect = Fraction(context.sample_aspect_ratio or stream.sample_aspect_ratio or 1) or Fraction(1)
+        aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
         clip.colour = _colour(first, int(context.color_primaries), int(context.color_trc))
         if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):  # a second picture of WebM's
             clip.notes.append("transparency left out")
-    if int(first.colorspace) not in (clip.colour.matrix, _UNTAGGED, IDENTITY):
-        clip.notes.append(f"colours of matrix {int(first.colorspace)} taken for those of {clip.colour.matrix}")
     clip.bits = max(component.bits for component in first.format.components)
     clip._thumbnail_rows = int(np.clip(round(_THUMBNAIL_WIDTH * first.height / first.width), *_THUMBNAIL_ROWS))
-    clip._turns = round(first.rotation / 90) % 4
-    clip.height, clip.width = (first.height, first.width)[::-1 if clip._turns % 2 else 1]
-    clip.sample_aspect_ratio = 1 / aspect if clip._turns % 2 else aspect
+    clip._orientation = _orientation(first)
+    transposed = clip._orientation[0]
+    clip.height, clip.width = (first.height, first.width)[::-1 if transposed else 1]
+    clip.sample_aspect_ratio = 1 / aspect if transposed else aspect
     return clip
+
+
+def _orientation(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """Return whether rows are to become columns, and then left be right, and top bottom, as FFmpeg's matrix says."""
+    matrix: Any = picture.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    return (True, c < 0, b < 0) if abs(b) > abs(a) else (False, a < 0, d < 0)
+
+
+def _rise(stamps: Sequence[int | None]) -> bool:
+    """Return whether time stamps rise, those left out that are not there."""
+    return all(before < after for before, after in pairwise(stamp for stamp in stamps if stamp is not None))
 
 
 def _opened(source: Source, name: str) -> tuple[InputContainer, VideoStream]:
@@ -225,8 +261,13 @@ def _opened(source: Source, name: str) -> tuple[InputContainer, VideoStream]:
     return container, streams[0]
 
 
-def _find_times(clip: Clip, first: av.VideoFrame) -> None:
-    """Set what the time stamps tell: start, end, count, rate, whether it is constant, and what is missing."""
+def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
+    """Set what the time stamps tell: start, end, count, rate, whether it is constant, and what is missing.
+
+    Args:
+        clip: without them.
+        beginning: the time stamps of the first few frames, as far as they have some.
+    """
     container, stream = clip.opened()
     stamps: dict[int, int] = {}  # and how long they last
     packets, end = 0, 0.0
@@ -242,11 +283,12 @@ def _find_times(clip: Clip, first: av.VideoFrame) -> None:
         guess = Fraction(stream.guessed_rate or stream.average_rate or 25)
         clip.time_base = Fraction(stream.time_base or 1)
         declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
-    start = first.pts if first.pts is not None else min(stamps, default=0)
-    clip.start = start * clip.time_base
-    times = [(stamp - start) * clip.time_base for stamp in sorted(stamps) if stamp > start]
-    # Streams without a container have no time stamps.
-    times = [Fraction(0), *times] if stamps else [number / guess for number in range(max(1, packets))]
+    # Streams without a container have no time stamps; others lack those of some frames at the beginning.
+    lacking, stamp = next(((number, stamp) for number, stamp in enumerate(beginning) if stamp is not None), (0, 0))
+    clip._zero = stamp * clip.time_base - lacking / guess
+    clip.start = min(stamps, default=0) * clip.time_base if clip._by_dts else clip._zero
+    times = [number / guess for number in range(lacking or 1 if stamps else max(1, packets))]
+    times += [time for stamp in sorted(stamps) if (time := stamp * clip.time_base - clip.start) > times[-1]]
     clip.count = len(times)
     _find_rate(clip, times, guess)
     if not clip.constant and stamps[max(stamps)]:
@@ -307,6 +349,10 @@ def _rgb(picture: av.VideoFrame, colour: Colour) -> Frame:
     bits = picture.format.components[0].bits
     y, cb, cr = (_samples(plane, bits) for plane in picture.planes[:3])
     return to_rgb(y, cb, cr, colour, bits)
+
+
+def _is_transparent(picture: av.VideoFrame) -> bool:
+    return bool(picture.to_ndarray(format="rgba")[..., 3].min() < 255)
 
 
 def _samples(plane: av.video.plane.VideoPlane, bits: int) -> Plane:

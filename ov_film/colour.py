@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FilmError
-from .frames import Frame
+from .frames import OVERSHOOT, Frame
 
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -48,8 +48,8 @@ def check_colour(colour: Colour) -> None:
 def to_ycbcr(rgb: Frame, colour: Colour, bits: int) -> tuple[Plane, Plane, Plane]:
     """Return Y' (H,W), Cb and Cr (H/2,W/2) in so many bits, uint8 for 8 and uint16 for more, rounded.
 
-    The frame's sides are even, its values in [0,1]. The chroma of 2x2 pixels is their mean, so it lies in their middle,
-    where FFmpeg's scaler and browsers look for it.
+    The frame's sides are even, its values in [0,1]; what is a little outside is kept as far as the levels go. The
+    chroma of 2x2 pixels is their mean, so it lies in their middle, where FFmpeg's scaler and browsers look for it.
     """
     luma = _luma(colour)
     black, luma_span, chroma_span = _spans(colour, bits)
@@ -62,7 +62,7 @@ def to_ycbcr(rgb: Frame, colour: Colour, bits: int) -> tuple[Plane, Plane, Plane
 
 
 def to_rgb(y: Plane, cb: Plane, cr: Plane, colour: Colour, bits: int) -> Frame:
-    """Return Y' (H,W), Cb and Cr as RGB (H,W,3) in [0,1]; what lies outside is clipped.
+    """Return Y' (H,W), Cb and Cr as RGB (H,W,3), in [0,1] but for what is brighter than white or the like.
 
     Where chroma is coarser than luma, its pixels are repeated: `to_ycbcr`, which takes the mean, then returns the same.
     """
@@ -76,7 +76,7 @@ def to_rgb(y: Plane, cb: Plane, cr: Plane, colour: Colour, bits: int) -> Frame:
         difference = chroma[:height, :width] * np.float32(2 - 2 * luma[channel])  # of the channel from luma
         rgb[..., channel] += difference
         rgb[..., 1] -= difference * np.float32(luma[channel] / luma[1])
-    return rgb.clip(0, 1, out=rgb)
+    return rgb.clip(*OVERSHOOT, out=rgb)
 
 
 def to_levels(values: NDArray[np.float32], bits: int) -> Plane:
@@ -106,5 +106,5 @@ def _combined(values: Frame, weights: NDArray[np.float64], offset: int, bits: in
 def _rounded(levels: NDArray[np.float32], bits: int) -> Plane:
     """Return the levels as whole numbers; they are overwritten."""
     np.rint(levels, out=levels)
-    np.minimum(levels, 2 ** bits - 1, out=levels)  # the full range of chroma ends half a level higher
+    levels.clip(0, 2 ** bits - 1, out=levels)  # the full range of chroma ends half a level higher
     return levels.astype(np.uint8) if bits == 8 else levels.astype(np.uint16)

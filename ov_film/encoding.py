@@ -97,6 +97,11 @@ def holds_aspect(container: OutputContainer, codec: Codec) -> bool:
     return codec in ("h264", "h265") or container.format.name not in _MATROSKA
 
 
+def hides(container: OutputContainer) -> bool:
+    """Return whether a container can hold sound that is decoded and not heard, by an edit list."""
+    return container.format.name not in _MATROSKA
+
+
 def check_container(path: Path, codec: Codec) -> None:
     """Raise FilmError where the suffix of a path names no container, or one that doesn't take the codec."""
     container = _CONTAINERS.get(path.suffix.lower())
@@ -118,7 +123,13 @@ def open_container(path: Path) -> Iterator[OutputContainer]:
     container = av.open(str(path.absolute()), "w", format=_CONTAINERS[path.suffix.lower()][0])
     try:
         yield container
-        container.close()
+        try:
+            container.close()
+        except OSError:
+            raise
+        except av.FFmpegError as error:
+            raise FilmError(f"{path.suffix} can't hold this video with what goes with it ({error.strerror}): choose "
+                            "another suffix, or leave the sound out.") from error
     except BaseException:
         # Windows deletes no open file. Closing may fail for the reason that brought us here: that one counts.
         with suppress(av.FFmpegError):
@@ -239,6 +250,7 @@ class Encoder:
         *,
         time_base: Fraction | None = None,
         sample_aspect_ratio: Fraction = Fraction(1),
+        overshoot: bool = False,
     ) -> None:
         """Add the stream to the container and open its encoder.
 
@@ -252,12 +264,14 @@ class Encoder:
             time_base: seconds in which the times of frames count; None is one frame.
             sample_aspect_ratio: width of a pixel by its height. PyAV can't write one beside 1 with vp9 or av1 into
                 WebM and Matroska.
+            overshoot: whether values outside [0,1] are kept, as far as the video's levels go; else they are clipped.
 
         Raises:
             FilmError: the frames are too small or too large for the encoder, or their rate is out of range, or the
                 sample aspect ratio can't be written.
         """
         self._container, self._height, self._width, self._encoding = container, height, width, encoding
+        self._overshoot = overshoot
         self._count = 0
         encoder = _ENCODERS[encoding.codec]
         if min(height + height % 2, width + width % 2) < encoder.least_side:
@@ -290,7 +304,7 @@ class Encoder:
     def encode(self, frame: Frame, pts: int) -> None:
         """Encode a frame that is shown from `pts` on, counted in the time base; each is later than the one before.
 
-        The frame is (H,W,3) float32 RGB in [0,1], or (H,W,4) with alpha. What lies outside [0,1] is clipped.
+        The frame is (H,W,3) float32 RGB in [0,1], or (H,W,4) with alpha.
 
         Raises:
             FilmError: it is no such frame, or of another size.
@@ -320,7 +334,7 @@ class Encoder:
         planes = [np.frombuffer(memoryview(plane), encoding.sample_type).reshape(plane.height, -1)
                   for plane in picture.planes]  # lines may be padded
         for top in range(0, context.height, _ROWS):
-            rows = padded(frame[top:top + _ROWS], encoding.multiple)
+            rows = padded(frame[top:top + _ROWS], encoding.multiple, clamp=not self._overshoot)
             for plane, levels in zip(planes, self._levels(rows), strict=True):
                 start = top * len(plane) // context.height
                 plane[start:start + levels.shape[0], :levels.shape[1]] = levels

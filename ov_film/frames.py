@@ -20,7 +20,7 @@ except ImportError as error:
 Frame = NDArray[np.float32]
 
 # A little overshoot is what sharpening leaves; far more means that values are in [0,255].
-_LEAST, _MOST = -1.0, 2.0
+OVERSHOOT = -1.0, 2.0
 
 
 def check_frame(frame: Any, name: str, channels: int = 3) -> Frame:
@@ -38,7 +38,7 @@ def check_frame(frame: Any, name: str, channels: int = 3) -> Frame:
         raise FilmError(f"{name} has shape {frame.shape} where (height, width, {channels}) belongs: give one {kind} "
                         "frame.")
     least, most = float(frame.min()), float(frame.max())
-    if not _LEAST <= least <= most <= _MOST:  # a NaN compares as false
+    if not OVERSHOOT[0] <= least <= most <= OVERSHOOT[1]:  # a NaN compares as false
         raise FilmError(f"{name} has values from {least:g} to {most:g} where [0,1] belongs: scale it (from [0,255]: "
                         "divide by 255) or mend what made it.")
     return frame
@@ -56,11 +56,11 @@ def size_text(frame: Frame) -> str:
     return f"{frame.shape[1]}x{frame.shape[0]}"
 
 
-def padded(frame: Frame, multiple: int) -> Frame:
+def padded(frame: Frame, multiple: int, *, clamp: bool = True) -> Frame:
     """Return the frame clamped to [0,1], its last row and column repeated until both sides are multiples."""
     below, right = (-side % multiple for side in frame.shape[:2])
-    clamped = frame.clip(0, 1)
-    return np.pad(clamped, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else clamped
+    values = frame.clip(0, 1) if clamp else frame
+    return np.pad(values, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else values
 
 
 def read_frame(path: Path) -> Frame:

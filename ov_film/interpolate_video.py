@@ -189,7 +189,7 @@ def _shown(frames: Iterator[tuple[int, Frame]], done: int, total: int,
     for number, (pts, frame) in enumerate(frames, start=done + 1):
         yield pts, frame
         if on_frame:
-            on_frame(number, total, frame)
+            on_frame(number, max(number, total), frame)  # times that begin anew hide how many there are
 
 
 def _write_part(parts: Parts, frames: Iterator[tuple[int, Frame]], clip: Clip, clock: Clock,
@@ -201,7 +201,7 @@ def _write_part(parts: Parts, frames: Iterator[tuple[int, Frame]], clip: Clip, c
     start, count, stopped = coming[0], 0, None
     with parts.part() as path, open_container(path) as container:
         encoder = Encoder(container, clip.height, clip.width, clock.frame_rate, encoding, time_base=clock.time_base,
-                          sample_aspect_ratio=clip.sample_aspect_ratio)
+                          sample_aspect_ratio=clip.sample_aspect_ratio, overshoot=True)
         while coming is not None:
             pts, frame = coming
             encoder.encode(frame, pts - start)

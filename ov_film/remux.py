@@ -1,12 +1,15 @@
 """Parts of a video and the sound, subtitles and tags of its source, joined into one file; pictures are copied."""
 
+import errno
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Literal, NamedTuple, cast, get_args
 
 from .clip import Clip, Packet
+from .encoding import hides
 from .errors import FilmError
 from .parts import Part
 
@@ -24,6 +27,8 @@ AUDIO_CHOICES: tuple[AudioChoice, ...] = get_args(AudioChoice)
 _RATE = 48_000
 _BIT_RATE_OF_CHANNEL = 80_000
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+# The coarsest steps that the time stamps of what is copied count in: AVI has some as long as a packet.
+_MOST_STEP = Fraction(1, 90_000)
 # FFmpeg's atempo slows down to half at a time.
 _LEAST_TEMPO = Fraction(1, 2)
 # What belongs to the source's file, not to what it shows.
@@ -32,8 +37,7 @@ _FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "d
 _REFUSED = {"mov": ("flac", "opus", "truehd"), "mp4": ("truehd",)}
 _STREAM_TAGS = {"language", "title", "handler_name"}
 _NAMES = {"subtitle": "subtitles", "audio": "sound"}
-# Sound that begins earlier than this before the pictures is heard before them; a codec's priming is not.
-_LEAST_LEAD = Fraction(1, 10)
+
 
 class _Timed(NamedTuple):
     """A packet and when it comes, in seconds; those of one time are taken by the number of their stream."""
@@ -59,6 +63,7 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         audio: "keep" or "drop".
 
     Raises:
+        FilmError: the container doesn't take the pictures with what goes with them.
         OSError: the file can't be written.
     """
     lost: list[str] = []
@@ -72,7 +77,7 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
             about = f"{_NAMES.get(stream.type, stream.type)} ({_codec(stream) or 'of an unknown kind'})"
             if stream == pictures or (stream.type == "audio" and audio == "drop"):
                 continue
-            if stretch == 1 and stream.type in ("audio", "subtitle") and _takes(container, stream):
+            if stretch == 1 and _takes(container, stream):
                 streams.append(_copied(container, clip, stream, lead))
             elif isinstance(stream, AudioStream) and stream.codec_context:
                 streams.append(_encoded(container, clip, stream, stretch, lead))
@@ -86,8 +91,21 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         if chapters:
             container.set_chapters(chapters)
         for timed in heapq.merge(*(_numbered(index, packets) for index, packets in enumerate(streams))):
-            container.mux(timed.packet)
+            _mux(container, timed, clip)
     return lost
+
+
+def _mux(container: OutputContainer, timed: _Timed, clip: Clip) -> None:
+    """Write a packet; a damaged one of sound or subtitles may be refused."""
+    try:
+        container.mux(timed.packet)
+    except av.FFmpegError as error:
+        if isinstance(error, OSError) and error.errno != errno.EPERM:  # which muxers give for what they don't take
+            raise
+        if timed.stream == 0:
+            raise FilmError(f"The pictures can't be joined with what goes with them ({error.strerror}): choose another "
+                            "suffix, or leave the sound out.") from error
+        clip.faults["packets of sound or subtitles that were damaged, and left out"] += 1
 
 
 def _lead(clip: Clip, source: InputContainer, audio: AudioChoice, step: Fraction) -> Fraction:
@@ -95,7 +113,7 @@ def _lead(clip: Clip, source: InputContainer, audio: AudioChoice, step: Fraction
     starts = [stream.start_time * stream.time_base for stream in source.streams.audio
               if stream.start_time is not None and stream.time_base and audio == "keep"]
     lead = clip.start - Fraction(min(starts, default=clip.start))
-    return round(lead / step) * step if lead > _LEAST_LEAD else Fraction(0)
+    return max(0, round(lead / step)) * step
 
 
 def _describe(stream: av.stream.Stream, source: av.stream.Stream) -> None:
@@ -115,8 +133,11 @@ def _codec(stream: av.stream.Stream) -> str:
 
 
 def _takes(container: OutputContainer, stream: av.stream.Stream) -> bool:
+    """Return whether a stream of sound or subtitles can be copied."""
     codec = _codec(stream)
-    return codec in container.supported_codecs and codec not in _REFUSED.get(container.format.name, ())
+    known = not isinstance(stream, AudioStream) or stream.channels in _LAYOUTS or "channels" not in stream.layout.name
+    return (stream.type in ("audio", "subtitle") and codec in container.supported_codecs and known
+            and codec not in _REFUSED.get(container.format.name, ()))
 
 
 def _seconds(value: int, timed: Packet | av.AudioFrame) -> Fraction:
@@ -167,26 +188,52 @@ def _part_packets(part: Part) -> Iterator[Packet]:
 
 
 def _packets(clip: Clip, index: int) -> Iterator[Packet]:
-    """Yield the packets of one stream of the source, as far as they can be read."""
+    """Yield the packets of one stream of the source, as far as they can be read; their time stamps rise.
+
+    One that leaps ahead of the next is left out; one that doesn't rise follows the one before, as with pictures.
+    """
     source, _ = clip.opened()
+    last, duration = None, 1
     with source:
-        yield from clip.packets(source, source.streams[index])
+        for packet, following in pairwise(chain(clip.packets(source, source.streams[index]), [None])):
+            stamp, next_stamp = _stamp(packet), _stamp(following) if following else None
+            if stamp is not None:
+                if next_stamp is not None and next_stamp < stamp:
+                    clip.faults["packets of sound or subtitles out of time, and left out"] += 1
+                    continue
+                time = stamp if last is None or stamp > last else last + duration
+                packet.pts, packet.dts = (stamp if packet.pts is None else packet.pts) + time - stamp, time
+                last, duration = time, max(1, packet.duration or 0)
+            yield packet
+
+
+def _stamp(packet: Packet) -> int | None:
+    stamp: int | None = packet.pts if packet.dts is None else packet.dts
+    return stamp
 
 
 def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream, lead: Fraction
             ) -> Iterator[tuple[Fraction, Packet]]:
     stream = container.add_stream_from_template(source, opaque=True)
     _describe(stream, source)
+    if isinstance(stream, AudioStream) and stream.layout.name.endswith("channels"):  # MP4 wants to know which
+        stream.codec_context.layout = _LAYOUTS[stream.channels]
+
+    heard = source.start_time or 0
 
     def packets() -> Iterator[tuple[Fraction, Packet]]:
         for packet in _packets(clip, source.index):
-            if packet.dts is None and packet.pts is None:
+            if packet.pts is None:
                 continue
-            shift = round((clip.start - lead) / _seconds(1, packet))
-            pts = (packet.pts if packet.pts is not None else packet.dts or 0) - shift
-            dts = packet.dts - shift if packet.dts is not None else pts
-            packet.pts, packet.dts, packet.stream = pts, dts, stream
-            yield _seconds(dts, packet), packet
+            # Matroska has no edit list to hide what comes before; a decoder needs the last packet of it to begin well.
+            if packet.is_discard and not hides(container) and packet.pts + 2 * (packet.duration or 0) <= heard:
+                continue
+            steps = math.ceil(packet.time_base / _MOST_STEP)
+            step = Fraction(packet.time_base) / steps
+            shift = round((clip.start - lead) / step)
+            packet.pts, packet.dts = packet.pts * steps - shift, packet.dts * steps - shift
+            packet.duration, packet.time_base, packet.stream = (packet.duration or 0) * steps, step, stream
+            yield packet.dts * step, packet
 
     return packets()
 

@@ -155,7 +155,7 @@ def gaps(clip: Clip, retiming: Retiming, clock: Clock) -> Iterator[Gap]:
     if before is not None and first is not None:
         after = first.frame if retiming.loop and first is not before else None
         allowed = after is not None and retiming.allows(before.frame.number)
-        end = max(clip.end, before.frame.time)
+        end = clip.end_of(before.frame)
         yield Gap(before.frame, after, before.frame.time, end, before.times, allowed, False, before.reads)
 
 
@@ -174,7 +174,7 @@ def _seen(clip: Clip, clock: Clock) -> Iterator[_Seen]:
             yield _Seen(before, before.thumbnail(), clock.times(before.time, frame.time))
         before = frame
     if before is not None:
-        end = max(clip.end, before.time)
+        end = clip.end_of(before)
         yield _Seen(before, before.thumbnail(), clock.times(before.time, end))
 
 

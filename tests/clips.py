@@ -55,13 +55,15 @@ def write_clip(path: Path, frames: Iterable[Levels], rate: Fraction | int = 24, 
                pixel_format: str = "yuv420p", stamps: Sequence[int] | None = None, time_base: Fraction | None = None,
                tags: tuple[int, int, int, int] | None = None, rotation: int = 0, aspect: Fraction | None = None,
                options: dict[str, str] | None = None, sounds: Sequence[dict[str, Any]] = (),
-               metadata: dict[str, str] | None = None, container_format: str | None = None) -> Path:
+               metadata: dict[str, str] | None = None, container_format: str | None = None,
+               container_options: dict[str, str] | None = None, flips: tuple[bool, bool] = (False, False)) -> Path:
     """Write a video; `stamps` count in `time_base`, `tags` are primaries, transfer, matrix and range (1 or 2).
 
+    The frames are RGB or RGBA; `flips` are those of left and right, and of top and bottom.
     Each of `sounds` has the arguments of `_Sound`.
     """
     frames = list(frames)
-    with av.open(str(path), "w", format=container_format) as container:
+    with av.open(str(path), "w", format=container_format, options=container_options) as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream(codec, rate=rate, options=options or _options(codec))
         stream.height, stream.width = frames[0].shape[:2]
@@ -73,11 +75,11 @@ def write_clip(path: Path, frames: Iterable[Levels], rate: Fraction | int = 24, 
             context.sample_aspect_ratio = aspect
         if tags:
             context.color_primaries, context.color_trc, context.colorspace, context.color_range = tags
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or any(flips):
+            stream.set_display_rotation(rotation, *flips)
         tracks = [_Sound(container, **sound) for sound in sounds]
         for number, levels in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(levels, format="rgb24")
+            picture = av.VideoFrame.from_ndarray(levels, format="rgb24" if levels.shape[2] == 3 else "rgba")
             matrix = {1: "ITU709", 9: "ITU709"}.get(tags[2] if tags else 6, "ITU601")
             picture = picture.reformat(format=pixel_format, dst_colorspace=matrix, interpolation="BICUBIC",
                                        **({"dst_color_range": tags[3]} if tags else {}))
@@ -123,10 +125,12 @@ def pictures_of(path: Path) -> list[Levels]:
         return [frame.to_ndarray(format="rgb24", interpolation="BICUBIC") for frame in container.decode(video=0)]
 
 
-def click_of(path: Path, track: int = 0) -> float:
-    """Return when the click of a sound is heard, in seconds."""
+def click_of(path: Path, track: int = 0, after: float = 0) -> float:
+    """Return when the click of a sound is heard, the first after a time, in seconds."""
     with av.open(str(path)) as container:
         for frame in container.decode(audio=track):
+            if frame.time < after:
+                continue
             loud = np.abs(frame.to_ndarray().astype(np.float64)).reshape(-1)
             most = 0.3 if frame.format.name.startswith(("flt", "dbl")) else 10_000
             if loud.max() > most:

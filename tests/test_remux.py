@@ -49,6 +49,66 @@ def test_sound_in_bytes_stays_with_all_its_tracks(tmp_path: Path) -> None:
             assert {text for tag, text in container.metadata.items() if tag.lower() == "title"} == {"A title"}
 
 
+@pytest.mark.parametrize(("name", "codec", "output"), [
+    ("in.mp4", "aac", "out.mp4"), ("in.mkv", "pcm_s16le", "out.mp4"), ("in.mkv", "libopus", "out.webm"),
+    ("in.mp4", "aac", "out.mkv")])
+def test_sound_a_little_before_the_pictures_is_not_cut_off(tmp_path: Path, name: str, codec: str, output: str) -> None:
+    source = write_clip(tmp_path / name, moving(48), 48, stamps=range(3, 51), time_base=F(1, 48),
+                        sounds=[{"seconds": 1, "click": 0.02, "codec": codec}])
+    run(source, tmp_path / output, quality="small")
+    offsets = [click_of(path) - float(times_of(path)[0]) for path in (source, tmp_path / output)]
+    assert abs(offsets[0] + 2 / 48) < 0.03 and abs(offsets[0] - offsets[1]) < 0.01
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_sound_of_avi_whose_channels_are_only_counted(tmp_path: Path, output: str) -> None:
+    source = write_clip(tmp_path / "in.avi", moving(24), codec="mjpeg", pixel_format="yuvj420p",
+                        sounds=[{"codec": "pcm_s16le", "click": 0.8}])
+    report = run(source, tmp_path / output, quality="small")
+    assert ("encoded anew" in str(report)) == (output == "out.webm")
+    assert abs(click_of(tmp_path / output) - 0.8) < 1 / 48
+
+
+def test_sound_that_an_edit_list_hides_is_not_heard(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.mp4", moving(48), sounds=[{"seconds": 2, "click": 0.3}])
+    with av.open(str(whole)) as old, av.open(str(tmp_path / "in.mp4"), "w") as new:
+        streams = {stream.index: new.add_stream_from_template(stream, opaque=True) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                stream = packet.stream
+                packet.stream = streams[stream.index]
+                packet.pts -= round(1 / packet.time_base)
+                packet.dts -= round(1 / packet.time_base)
+                new.mux(packet)
+    run(tmp_path / "in.mp4", tmp_path / "out.mkv", quality="small")
+    assert times_of(tmp_path / "out.mkv")[0] < F(1, 20)
+    with pytest.raises(AssertionError, match="no click"):
+        click_of(tmp_path / "out.mkv")
+
+
+def test_sound_whose_times_fall_is_joined(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.flv", moving(48), sounds=[{"seconds": 2, "click": 1.8}])
+    data, place, sounds = bytearray(source.read_bytes()), 13, 0
+    while place < len(data):  # tags: kind, size, time in milliseconds, ...; sound is of kind 8
+        if data[place] == 8 and (sounds := sounds + 1) == 20:
+            data[place + 4:place + 7] = (9000).to_bytes(3, "big")
+        place += 15 + int.from_bytes(data[place + 1:place + 4], "big")
+    source.write_bytes(bytes(data))
+    offset = 1.8 - float(times_of(source)[0])
+    for output in ("out.mkv", "out.mp4", "out.webm"):
+        assert "1 packets of sound or subtitles out of time" in str(run(source, tmp_path / output, quality="small"))
+        assert abs(click_of(tmp_path / output) - float(times_of(tmp_path / output)[0]) - offset) < 1 / 24
+
+
+@pytest.mark.parametrize("output", ["out.mkv", "out.mp4", "out.webm"])
+def test_sound_goes_on_where_times_begin_anew(tmp_path: Path, output: str) -> None:
+    first = write_clip(tmp_path / "in.ts", moving(48), sounds=[{"seconds": 2, "click": 0.1}])
+    second = write_clip(tmp_path / "second.ts", moving(48), sounds=[{"seconds": 2, "click": 1.5}])
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    assert run(first, tmp_path / output, quality="small").frames == 192
+    assert abs(click_of(tmp_path / output, after=1) - float(times_of(tmp_path / output)[0]) - 3.5) < 0.1
+
+
 def _seconds_of_sound(path: Path) -> float:
     with av.open(str(path)) as container:
         return sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
