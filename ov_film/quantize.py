@@ -34,7 +34,7 @@ _HELD_BACK = 3  # of so many pairs, one tells how good it became
 _FEW_CHANNELS = 5  # convolutions that read flows, or make them or colours and shares
 # Of the operations that NNCF would quantize, convolutions alone take time; flows and warps need their precision.
 _FLOATING = ("Add", "Subtract", "Multiply", "AvgPool", "Interpolate", "Floor", "Gather", "DepthToSpace", "Minimum",
-             "Maximum")
+             "Maximum", "ReduceMean", "ReduceSum", "Divide")
 _INSTALL_NNCF = f"install it ({sys.executable} -m pip install nncf)"
 
 Inputs = dict[str, NDArray[Any]]
