@@ -35,9 +35,7 @@ class Loader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        found = find_models(host.models_folders())
-        models = [name for name in found if not name.endswith(INT8_SUFFIX)]
-        precisions = [*PRECISIONS, *([INT8] if len(models) < len(found) else [])]
+        models = [name for name in find_models(host.models_folders()) if not name.endswith(INT8_SUFFIX)]
         return {"required": {
             "model": (models, {
                 "default": default_model(models),
@@ -48,11 +46,11 @@ class Loader:
                 "default": "AUTO",
                 "tooltip": "Where the network runs. AUTO lets OpenVINO choose. The report says what it chose, and why "
                            "a GPU or NPU is missing."}),
-            "precision": (precisions, {
+            "precision": ([*PRECISIONS, INT8], {
                 "default": "auto",
                 "tooltip": "auto is the fastest that the device does natively. f32 is exact and slower; bf16 and f16 "
-                           "come close to it. int8 is the fastest on CPUs with VNNI; it is offered once Make "
-                           "INT8 Model has made it."})},
+                           "come close to it. int8 is the fastest on CPUs with VNNI; film_lite brings its "
+                           "own, that of film is made by Make INT8 Model."})},
             "optional": {
                 "tile": (TILES, {
                     "default": "auto",

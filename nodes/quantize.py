@@ -52,7 +52,8 @@ class Quantize:
 
     @classmethod
     def VALIDATE_INPUTS(cls, replace: bool | None = True) -> bool | str:
-        if any(name.endswith(INT8_SUFFIX) for name in find_models(host.models_folders())):
+        folders = host.models_folders()
+        if any(found.name.endswith(INT8_SUFFIX) and found.parent in folders for found in find_models(folders).values()):
             return True  # it may be the one that is wanted
         try:
             check_nncf()

@@ -61,15 +61,18 @@ def test_int8_gives_the_same_frame_every_time(folder: Path) -> None:
     assert np.array_equal(FilmModel.load(folder, "CPU", "int8").interpolate(first, last), frame)
 
 
-def test_int8_is_offered_by_the_loader_once_made(folder: Path, pack: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loader_takes_the_int8_version_that_was_made_and_else_the_packs_own(
+        folder: Path, pack: object, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = pack.NODE_CLASS_MAPPINGS["FilmOpenVINOLoader"]
     host = sys.modules[f"{pack.__name__}.nodes.host"]
     monkeypatch.setattr(host, "models_folders", lambda: [folder.parent])
     inputs = loader.INPUT_TYPES()["required"]
     assert "int8" in inputs["precision"][0] and "film_lite_int8" not in inputs["model"][0]
-    assert "int8" in str(loader().load("film_lite", "CPU", "int8")[0].report())
+    made = read_manifest(folder.parent / "film_lite_int8").int8["psnr"]
+    assert loader().load("film_lite", "CPU", "int8")[0].report().int8_psnr == made
     monkeypatch.setattr(host, "models_folders", lambda: [])
-    assert "int8" not in loader.INPUT_TYPES()["required"]["precision"][0]
+    own = read_manifest(ROOT / "ov_film" / "bundled" / "film_lite_int8").int8["psnr"]
+    assert loader().load("film_lite", "CPU", "int8")[0].report().int8_psnr == own != made
 
 
 def test_without_an_int8_version_it_says_how_to_make_one(small_folder: Path) -> None:
