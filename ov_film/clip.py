@@ -25,6 +25,9 @@ try:
 except ImportError as error:
     raise FilmError(f"PyAV can't be imported ({error}): install it with python -m pip install av.") from error
 
+# For names and texts that are no UTF-8; PyAV 19 has no such option, and passes their bytes on.
+_READING: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 Source: TypeAlias = Path | BytesIO
 Packet: TypeAlias = Any  # av.Packet, which is generic in newer versions only
 
@@ -250,9 +253,9 @@ def _rise(stamps: Sequence[int | None]) -> bool:
 def _opened(source: Source, name: str) -> tuple[InputContainer, VideoStream]:
     try:
         if isinstance(source, Path):
-            container = av.open(str(source.absolute()), "r", metadata_errors="replace")
+            container = av.open(str(source.absolute()), "r", **_READING)
         else:  # the bytes are shared, the place in them is not
-            container = av.open(BytesIO(source.getvalue()), "r", metadata_errors="replace")
+            container = av.open(BytesIO(source.getvalue()), "r", **_READING)
     except av.FFmpegError as error:
         raise FilmError(f"{name} can't be read as a video ({error.strerror}): give one that is there and whole."
                         ) from error
