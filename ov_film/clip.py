@@ -199,7 +199,7 @@ class Clip:
         stamp = picture.dts if self._by_dts else picture.pts
         if stamp is None or picture.time_base is None:
             return None
-        time = stamp * Fraction(picture.time_base) - self._zero
+        time = stamp * _exact(picture.time_base) - self._zero
         return Fraction(round(time * self.frame_rate)) / self.frame_rate if self.constant else time
 
 
@@ -223,7 +223,7 @@ def open_clip(source: Source) -> Clip:
     container, stream = clip.opened()
     with container:
         context = stream.codec_context
-        aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
+        aspect = _exact(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
         clip.colour = _colour(first, int(context.color_primaries), int(context.color_trc))
         if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):  # a second picture of WebM's
             clip.notes.append("transparency left out")
@@ -248,6 +248,11 @@ def _orientation(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
 def _rise(stamps: Sequence[int | None]) -> bool:
     """Return whether time stamps rise, those left out that are not there."""
     return all(before < after for before, after in pairwise(stamp for stamp in stamps if stamp is not None))
+
+
+def _exact(rational: Any) -> Fraction:
+    """Return a rational of PyAV's, which have a type of their own from 19 on."""
+    return Fraction(rational)
 
 
 def _opened(source: Source, name: str) -> tuple[InputContainer, VideoStream]:
@@ -286,8 +291,8 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
                 packets += 1
                 if stamp is not None and not packet.is_discard:
                     stamps[stamp] = packet.duration or 0
-        clip.time_base = Fraction(stream.time_base or 1)
-        guess = _tidied(Fraction(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
+        clip.time_base = _exact(stream.time_base or 1)
+        guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
         declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
     # Streams without a container have no time stamps; others lack those of some frames at the beginning.
     lacking, stamp = next(((number, stamp) for number, stamp in enumerate(beginning) if stamp is not None), (0, 0))
