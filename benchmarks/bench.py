@@ -22,8 +22,9 @@ import psutil
 from benchmarks.contenders import OURS, PEERS, SAMPLES, Job, work
 from benchmarks.rate import convolution_rate, multiply_adds
 from ov_film import FilmModel
+from ov_film.calibration import read_pairs
 from ov_film.convert import convert
-from ov_film.quantize import quantize, read_pairs
+from ov_film.quantize import quantize
 
 HERE = Path(__file__).absolute().parent
 SIZES = {"256x256": (256, 256), "640x384": (384, 640), "1920x1088": (1088, 1920)}

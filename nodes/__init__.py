@@ -4,6 +4,7 @@ from .inspect_pair import InspectPair
 from .interpolate_pair import InterpolatePair
 from .interpolate_video import InterpolateVideo
 from .loader import Loader
+from .quantize import Quantize
 from .recursive_interpolate import RecursiveInterpolate
 from .save_webm import SaveWebM
 
@@ -14,6 +15,7 @@ NODE_CLASS_MAPPINGS = {
     "FilmOpenVINOSaveWebM": SaveWebM,
     "FilmOpenVINOInspect": InspectPair,
     "FilmOpenVINOInterpolateVideo": InterpolateVideo,
+    "FilmOpenVINOQuantize": Quantize,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -23,4 +25,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "FilmOpenVINOSaveWebM": "Save WebM",
     "FilmOpenVINOInspect": "Inspect Pair",
     "FilmOpenVINOInterpolateVideo": "Interpolate Video",
+    "FilmOpenVINOQuantize": "Make INT8 Model",
 }

@@ -17,8 +17,9 @@ try:
     import folder_paths
     from comfy.cli_args import args
     from comfy.utils import ProgressBar
+    from server import PromptServer
 except ImportError:
-    folder_paths = args = ProgressBar = None
+    folder_paths = args = ProgressBar = PromptServer = None
 try:
     from comfy_api.input_impl import VideoFromFile
 except ImportError:  # ComfyUI before VIDEO, and outside
@@ -149,3 +150,10 @@ def progress(total: int) -> Callable[[int, Frame | None], None]:
         bar.update_absolute(done, total, image)
 
     return show
+
+
+def show_text(text: str) -> None:
+    """Show a text on the node that runs, where this ComfyUI can; it stays until another one comes."""
+    server = getattr(PromptServer, "instance", None)
+    if hasattr(server, "send_progress_text") and server.client_id is not None:
+        server.send_progress_text(text, server.last_node_id, server.client_id)

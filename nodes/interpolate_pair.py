@@ -7,8 +7,8 @@ import torch
 
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
-from . import host
 from .images import checked_pairs, counted, joined, planes
+from .progress import FrameProgress
 
 
 class InterpolatePair:
@@ -44,7 +44,7 @@ class InterpolatePair:
         check_memory(model.memory_needed(*shape[:2], times=2) + count * firsts[0].nbytes,
                      f"Interpolating {count} pairs of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
-        show = host.progress(count)
+        show = FrameProgress(count)
         try:
             for index in range(count):
                 pair = planes(firsts[index]), planes(lasts[index])

@@ -1,7 +1,6 @@
 """Interpolate Video."""
 
 import logging
-import time
 from typing import Any
 
 from ..ov_film.encoding import CODECS, QUALITIES, Quality
@@ -10,12 +9,14 @@ from ..ov_film.frame_rate import frame_rate, parse_multiplier
 from ..ov_film.frames import Frame
 from ..ov_film.interpolate_video import OnFrame, fingerprint, interpolate_video
 from ..ov_film.model import METHODS, FilmModel
+from ..ov_film.parts import ABANDONED_DAYS, remove_abandoned
 from ..ov_film.remux import AUDIO_CHOICES, AudioChoice
 from ..ov_film.retiming import CUTS, MOST_MULTIPLIER, Cuts, Retiming, parse_ranges
 from . import host
+from .images import counted
+from .progress import FrameProgress
 
 _AUTO = "auto"
-_LOG_SECONDS = 10
 
 
 class InterpolateVideo:
@@ -103,9 +104,13 @@ class InterpolateVideo:
                             parse_ranges(skip), parse_ranges(only), loop)
         source = host.video_source(video)
         output = host.output_file("film/video", 0, 0, ".mp4", "temp")
+        parts = host.parts_folder(fingerprint(source))
+        if removed := remove_abandoned(parts.parent, keep=parts):
+            logging.info("FILM OpenVINO: removed the parts of %s that no run went on with for %d days.",
+                         counted(removed, "video"), ABANDONED_DAYS)
         report = interpolate_video(
             source, output.path, model, retiming, method=_chosen(method), codec=_chosen(codec), quality=quality,
-            audio=audio, parts_folder=host.parts_folder(fingerprint(source)), on_frame=_shown())
+            audio=audio, parts_folder=parts, on_frame=_shown())
         logging.info("FILM OpenVINO: %s: %s", model.report(), report)
         return host.video_from(output.path), str(report)
 
@@ -115,19 +120,12 @@ def _chosen(value: str) -> Any:
 
 
 def _shown() -> OnFrame:
-    """Return a function that shows progress, and now and then logs how fast it goes and how long it will take."""
-    began, first, logged, show = time.monotonic(), 0, 0.0, None
+    """Return a function that shows progress, from the first frame on that this run makes."""
+    progress: FrameProgress | None = None
 
     def shown(done: int, total: int, frame: Frame) -> None:
-        nonlocal first, logged, show
-        if show is None:
-            show, first = host.progress(total), done - 1
-        seconds = time.monotonic() - began
-        if seconds - logged > _LOG_SECONDS:
-            logged = seconds
-            rate = (done - first) / seconds
-            logging.info("FILM OpenVINO: %d of %d frames, %.2f a second, %.0f s left", done, total, rate,
-                         (total - done) / rate)
-        show(done, frame)
+        nonlocal progress
+        progress = progress or FrameProgress(total)
+        progress(done, frame)
 
     return shown

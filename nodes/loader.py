@@ -27,7 +27,8 @@ class Loader:
                    "Google's full network; film_lite comes with the pack: smaller, many times faster, less exact.")
     RETURN_TYPES = ("FILM_OPENVINO_MODEL", "STRING")
     RETURN_NAMES = ("model", "report")
-    OUTPUT_TOOLTIPS = ("Connect it to Interpolate Pair, Recursive Interpolate or Inspect Pair.",
+    OUTPUT_TOOLTIPS = ("Connect it to Interpolate Pair, Recursive Interpolate, Interpolate Video, Inspect Pair or Make "
+                       "INT8 Model.",
                        "What runs, what is installed, why a device is missing and what to do next. Connect it to "
                        "Preview Any to read it.")
     FUNCTION = "load"
@@ -50,8 +51,8 @@ class Loader:
             "precision": (precisions, {
                 "default": "auto",
                 "tooltip": "auto is the fastest that the device does natively. f32 is exact and slower; bf16 and f16 "
-                           "come close to it. int8 is the fastest on CPUs with VNNI; it is offered once python -m "
-                           "ov_film quantize has made it."})},
+                           "come close to it. int8 is the fastest on CPUs with VNNI; it is offered once Make "
+                           "INT8 Model has made it."})},
             "optional": {
                 "tile": (TILES, {
                     "default": "auto",

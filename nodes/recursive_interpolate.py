@@ -14,8 +14,8 @@ from ..ov_film.frames import Frame
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
 from ..ov_film.retiming import CUTS, Cuts, Retiming, parse_ranges
-from . import host
 from .images import Frames, check_alike, counted, frames_of, joined, planes
+from .progress import FrameProgress
 
 
 class RecursiveInterpolate:
@@ -91,7 +91,7 @@ class RecursiveInterpolate:
         check_memory(model.memory_needed(*shape[:2], depth) + count * frames[0].nbytes,
                      f"Making {count} frames of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
-        show = host.progress(count - len(frames))
+        show = FrameProgress(count - len(frames))
         done = 0
         order = [*range(len(frames)), *([0] if looped else [])]
         sequences = [model.interpolate_sequence(_plane(frames, order, index), times_to_interpolate, method, bridged,
@@ -110,7 +110,6 @@ class RecursiveInterpolate:
             model.release_memory()
         logging.info("FILM OpenVINO: %s, %s.", model.report(), counted(done, "new frame"))
         return result, multiplier
-
 
 
 def _plane(frames: Frames, order: list[int], index: int) -> Iterator[Frame]:

@@ -20,6 +20,7 @@ from . import host
 from .audio import audio_of
 from .file_name import with_tokens_replaced
 from .images import Frames, frames_of
+from .progress import FrameProgress
 
 _BY_CRF, _LOSSLESS = "by crf", "lossless"
 
@@ -130,7 +131,7 @@ def _order(count: int, pingpong: bool, loop_count: int) -> list[int]:
 
 def _shown(frames: Frames, order: list[int]) -> Iterator[Frame]:
     """Yield the frames in an order while the page shows how far the file is."""
-    show = host.progress(len(order))
+    show = FrameProgress(len(order))
     for done, number in enumerate(order, start=1):
         yield _coloured(frames[number])
         show(done, None)

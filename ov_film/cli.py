@@ -263,16 +263,13 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _quantize(options: argparse.Namespace) -> None:
+    from .calibration import read_pairs
     from .library import int8_folder, model_folder
-    from .quantize import quantize, read_pairs
+    from .quantize import described, quantize
 
     folder = model_folder(options.model)
     output = int8_folder(folder)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figures = quantize(folder, read_pairs(options.frames), output).int8
-    kept = f"; in floating point: {', '.join(figures['floating_point'])}" if figures["floating_point"] else ""
-    print(f"{figures['psnr']:.1f} dB against f32 on {figures['pairs_held_back']} pairs held back of "
-          f"{figures['pairs_held_back'] + figures['pairs_calibrated_on']}{kept} -> {output}")
+    print(f"{described(quantize(folder, read_pairs(options.frames), output).int8)} -> {output}")
 
 
 def _tile(text: str) -> "Tile":

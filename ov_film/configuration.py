@@ -25,6 +25,7 @@ FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
 _COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
+MEAN_REACH = 4  # pixels to each side: what alignment takes means over
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class FilmConfiguration:
         flow = sum((self.flow_convolutions[self.predictor(level)] + 1) << level
                    for level in range(self.image_levels, self.fine_levels))
         fusion = sum(3 << level for level in range(self.fusion_levels - 1))
-        return encoder + flow + fusion
+        alignment = (MEAN_REACH << self.image_levels) + MEAN_REACH + 1 if self.blends else 0
+        return encoder + flow + fusion + alignment
 
     def features(self, level: int) -> int:
         """Channels of the feature pyramid at a level."""

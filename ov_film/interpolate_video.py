@@ -12,7 +12,7 @@ from .errors import FilmError
 from .files import remove_leftovers, written_whole
 from .frames import Frame, bridge
 from .model import End, FilmModel, Method, check_method
-from .parts import Parts
+from .parts import Parts, opened_parts
 from .remux import AUDIO_CHOICES, AudioChoice, join, opened_part
 from .retiming import Clock, Gap, Retiming, gaps
 
@@ -89,7 +89,8 @@ def interpolate_video(
             it raises stops the run.
 
     Raises:
-        FilmError: the source can't be read or the output can't be written, or an argument is out of range.
+        FilmError: the source can't be read, the output can't be written or is being made by another run, or an argument
+            is out of range.
     """
     _check_output(source, output)
     if audio not in AUDIO_CHOICES:
@@ -105,21 +106,20 @@ def interpolate_video(
     report = VideoReport(output, method, clock.frame_rate)
     plan = {"source": fingerprint(source), "retiming": str(retiming), "encoding": str(encoding), "method": method,
             "model": model.identity}
-    parts = Parts(parts_folder or output.with_name(f".{output.name}.parts"), plan)
-    for part in parts.finished():  # now, not after hours
-        with opened_part(part):
+    with opened_parts(parts_folder or output.with_name(f".{output.name}.parts"), plan) as parts:
+        for part in parts.finished():  # now, not after hours
+            with opened_part(part):
+                pass
+        report.resumed = parts.frames
+        frames = _shown(_made(clip, model, retiming, clock, report, parts.frames), parts.frames, clock.total, on_frame)
+        while _write_part(parts, frames, clip, clock, encoding):
             pass
-    report.resumed = parts.frames
-    frames = _shown(_made(clip, model, retiming, clock, report, parts.frames), parts.frames, clock.total, on_frame)
-    while _write_part(parts, frames, clip, clock, encoding):
-        pass
-    report.frames = parts.frames
-    remove_leftovers(output)
-    with written_whole(output) as temporary, open_container(temporary) as container:
-        lost = join(container, parts.finished(), clock.time_base, clip, clock.stretch, audio)
-        if clip.sample_aspect_ratio != 1 and not holds_aspect(container, encoding.codec):
-            lost.append(f"pixels of aspect {clip.sample_aspect_ratio} became square ones")
-    parts.remove()
+        report.frames = parts.frames
+        remove_leftovers(output)
+        with written_whole(output) as temporary, open_container(temporary) as container:
+            lost = join(container, parts.finished(), clock.time_base, clip, clock.stretch, audio)
+            if clip.sample_aspect_ratio != 1 and not holds_aspect(container, encoding.codec):
+                lost.append(f"pixels of aspect {clip.sample_aspect_ratio} became square ones")
     if clip.bits > encoding.sample_bits:
         lost.append(f"{clip.bits} bits a sample became {encoding.sample_bits}")
     report.notes = [*lost, *clip.notes, *(f"{count} {what}" for what, count in clip.faults.items() if count)]

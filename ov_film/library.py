@@ -34,7 +34,8 @@ class Manifest:
         checksums: SHA-256 of each file beside it.
         int8: of a quantized model: "psnr" against f32 in dB on pairs of frames that it was not calibrated on, "size"
             [height, width] of these, "pairs_calibrated_on", "pairs_held_back", "floating_point" (which of its models
-            were left so), "made_of" (the checksum of the fusion's weights before). Empty for others.
+            were left so), "made_of" (the checksum of the fusion's weights before), "frames" (that of the pairs; see
+            quantize.checksum). Empty for others.
     """
 
     configuration: FilmConfiguration

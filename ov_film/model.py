@@ -249,6 +249,20 @@ class FilmModel:
         """A text that is the same for models that make the same frames."""
         return f"{checked_manifest(self._folder).checksums} {self._precision} {self._tile}"
 
+    @property
+    def folder(self) -> Path:
+        """The model's folder."""
+        return self._folder
+
+    def int8_version(self, folders: Iterable[Path] | None = None) -> "FilmModel":
+        """Return the model's int8 version, on the same device and with the same tile.
+
+        Raises:
+            FilmError: it has none, or that is damaged or was made of other weights.
+        """
+        return FilmModel(int8_model(self._folder, folders), self._device, choose_precision("auto", self._device),
+                         self._tile)
+
     def prepare(self, height: int, width: int) -> None:
         """Compile for frames of a size now, not at the first of them."""
         self._compiled(*self._padded(height, width))

@@ -18,14 +18,13 @@ predictor, which reads them beside the other frame's warped ones and is linear. 
 level.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import openvino as ov
-from numpy.typing import NDArray
 from openvino import opset13 as ops
 
+from .alignment import agreed, displacement, mean_around
 from .configuration import (
     COARSE_ENCODER,
     COARSE_FLOW,
@@ -37,10 +36,10 @@ from .configuration import (
     fusion_name,
     predictor_name,
 )
-
-Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
+from .layers import Layers, Node
 
 ENDS, DIRECTIONS, TIME = ("first", "last"), ("forward", "backward"), "time"
+_DOUBTFUL = 0.005  # difference of the warped images, in [0,1], at which the colours that are made count half
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
@@ -81,7 +80,7 @@ def build_models(tensors: FilmTensors, configuration: FilmConfiguration) -> dict
 
 def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, levels: range) -> ov.Model:
     """Encode some levels; each is made of the one before it, where the subtrees that it continues have come to."""
-    layers = _Layers(tensors)
+    layers = Layers(tensors)
     finer = levels[0] - 1
     channels = encoding_channels(configuration)
     inputs = ([_input(name, channels[name]) for name in (f"image_{finer}", f"features_{finer}")] if levels[0]
@@ -121,7 +120,7 @@ def _stages(features: Node, configuration: FilmConfiguration, level: int) -> lis
 
 def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: range) -> ov.Model:
     """Predict the flows of some levels, coarse to fine, from those of the level above them if there is one."""
-    layers = _Layers(tensors)
+    layers = Layers(tensors)
     predicted = range(max(levels[0], configuration.image_levels), levels[-1] + 1)
     channels = {name: count for name, count in encoding_channels(configuration).items()
                 if level_of(name) in predicted and not name.startswith("image_")}
@@ -132,26 +131,31 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
     needed = [level for level in levels if level == configuration.fine_levels or level < configuration.fusion_levels]
 
     outputs: dict[str, Node] = {}
-    for index, (this, other) in enumerate(((first, last), (last, first))):
-        flow = _transpose(above[index], _NCHW) if above else None
-        for level in reversed(levels):
-            upsampled = None if flow is None else _double_flow(flow)
-            if level in predicted:
-                features = other[f"features_{level}"]
-                if upsampled is not None:
-                    places = layers.places(_transpose(upsampled, _NHWC), level)
-                    features = layers.sample(features, places, channels[f"features_{level}"])
-                residual = _flow_residual(layers, configuration, level, this[f"predictor_{level}"], features)
-                flow = residual if upsampled is None else ops.add(residual, upsampled)
-            else:
-                flow = upsampled
-            if level in needed:
-                outputs[f"{DIRECTIONS[index]}_flow_{level}"] = _transpose(flow, _NHWC)
+    flows: list[Node] = [_transpose(flow, _NCHW) for flow in above]
+    for level in reversed(levels):
+        upsampled = [_double_flow(flow) for flow in flows]
+        if level in predicted:
+            flows = [_predicted_flow(layers, configuration, level, *parts)
+                     for parts in zip((first, last), (last, first), upsampled or (None, None), strict=True)]
+            flows = agreed(*flows) if configuration.blends else flows
+            if configuration.blends and level == configuration.image_levels:
+                flows = [mean_around(flow) for flow in flows]
+        else:
+            flows = upsampled
+        if level in needed:
+            outputs |= {f"{direction}_flow_{level}": _transpose(flow, _NHWC)
+                        for direction, flow in zip(DIRECTIONS, flows, strict=True)}
     inputs = [*first.values(), *last.values(), *above]
     return _model(outputs | layers.exact, inputs, FINE_FLOW if above else COARSE_FLOW)
 
 
-def _flow_residual(layers: "_Layers", configuration: FilmConfiguration, level: int, own: Node, warped: Node) -> Node:
+def _predicted_flow(layers: Layers, configuration: FilmConfiguration, level: int, this: Mapping[str, Node],
+                    other: Mapping[str, Node], upsampled: Node | None) -> Node:
+    """Return the flow (1,2,h,w) of a level from one frame to the other; the level above it gives a first guess."""
+    own, warped = this[f"predictor_{level}"], other[f"features_{level}"]
+    if upsampled is not None:
+        places = layers.places(_transpose(upsampled, _NHWC), level)
+        warped = layers.sample(warped, places, _images(configuration, level) + configuration.features(level))
     index = configuration.predictor(level)
     name, width = predictor_name(index, configuration), configuration.features(level)
     net = layers.convolution(_transpose(warped, _NCHW), f"{name}/conv_0", inputs=slice(width, 2 * width), bias=False,
@@ -160,7 +164,8 @@ def _flow_residual(layers: "_Layers", configuration: FilmConfiguration, level: i
     last_step = configuration.flow_convolutions[index] + 1
     for step in range(1, last_step):
         net = layers.activated(net, f"{name}/conv_{step}")
-    return layers.convolution(net, f"{name}/conv_{last_step}")
+    residual = layers.convolution(net, f"{name}/conv_{last_step}")
+    return residual if upsampled is None else ops.add(residual, upsampled)
 
 
 def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:
@@ -169,16 +174,24 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
     A frame is read backwards: each pixel of the new one at its place plus first_flow in the first frame, which at
     time t is t times the backward flow, and at its place plus last_flow, 1 - t times the forward flow, in the last.
     """
-    layers = _Layers(tensors)
+    layers = Layers(tensors)
     levels = range(configuration.fusion_levels)
     channels = {name: encoding_channels(configuration)[name] for name in fused_names(configuration)}
     ends = {end: {name: _input(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS}
     flows = {end: [_input(f"{end}_flow_{level}", 2) for level in levels] for end in ENDS}
+    inputs = [*ends["first"].values(), *ends["last"].values(), *flows["first"], *flows["last"]]
+    if configuration.blends:
+        time = ops.parameter([1], np.float32, name=TIME)
+        time.output(0).set_names({TIME})
+        inputs.append(time)
     aligned = []
     for level, name in enumerate(channels):
-        parts = [layers.sample(ends[end][name], layers.places(flows[end][level], level), channels[name])
-                 for end in ENDS]
-        aligned.append((parts, [flows[end][level] for end in ENDS]))
+        both, both_flows = [ends[end][name] for end in ENDS], [flows[end][level] for end in ENDS]
+        if configuration.blends and not level:
+            both_flows = _aligned(layers, both, both_flows, time)
+        parts = [layers.sample(part, layers.places(flow, level), channels[name])
+                 for part, flow in zip(both, both_flows, strict=True)]
+        aligned.append((parts, both_flows))
 
     net = _transpose(ops.concat([*aligned[-1][0], *aligned[-1][1]], 3), _NCHW)
     for level, name in reversed(list(enumerate(channels))[:-1]):
@@ -196,151 +209,41 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         net = layers.leaky_relu(ops.add(rest, by_flow))
         net = layers.activated(net, fusion_name(3 * level + 2))
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
-    inputs = [*ends["first"].values(), *ends["last"].values(), *flows["first"], *flows["last"]]
     if configuration.blends:
-        time = ops.parameter([1], np.float32, name=TIME)
-        time.output(0).set_names({TIME})
-        inputs.append(time)
         frame = _blended(frame, [_transpose(part, _NCHW) for part in aligned[0][0]], time)
     return _model({"frame": _transpose(frame, _NHWC)} | layers.exact, inputs, FUSION)
+
+
+def _aligned(layers: Layers, parts: Sequence[Node], flows: Sequence[Node], time: Node) -> list[Node]:
+    """Return the finest level's flows (1,h,w,2), corrected to where the two images agree; images are in front."""
+    grey = (ops.reduce_mean(_front(part, 3), np.array([3], np.int64), True) for part in parts)
+    first, last = (layers.sample(image, layers.places(flow, 0), 1) for image, flow in zip(grey, flows, strict=True))
+    rest = layers.kept_exact(displacement(first, last))
+    return [ops.subtract(flows[0], ops.multiply(rest, time)),
+            ops.add(flows[1], ops.multiply(rest, ops.subtract(np.float32(1), time)))]
 
 
 def _blended(made: Node, warped: Sequence[Node], time: Node) -> Node:
     """Return the frame that colours and logits make of both warped frames, images in front, and of those colours.
 
-    The logits are the midpoint's; at other times the nearer frame gets more.
+    The logits are the midpoint's; at other times the nearer frame gets more. Where the images agree, the colours'
+    share goes to 0: there is nothing to add.
     """
     colours, logits = ops.variadic_split(made, np.int64(1), np.array([3, 2], np.int64)).outputs()
-    images = (ops.slice(part, *(np.array([side], np.int64) for side in (0, 3, 1, 1))) for part in warped)
+    before, after = (_front(part, 1) for part in warped)
     nearness = ops.multiply(ops.concat([ops.subtract(np.float32(1), time), time], 0), np.float32(2))
     logits = ops.add(logits, ops.reshape(ops.log(nearness), np.array([1, 2, 1, 1], np.int64), False))
-    logits = ops.pad(logits, [0, 0, 0, 0], [0, 1, 0, 0], "constant", np.float32(0))
-    shares = ops.split(ops.softmax(logits, 1), np.int64(1), 3).outputs()
-    parts = [ops.multiply(part, share) for part, share in zip((*images, colours), shares, strict=True)]
+    difference = ops.reduce_mean(ops.abs(ops.subtract(before, after)), np.array([1], np.int64), True)
+    doubt = ops.divide(difference, ops.add(difference, np.float32(_DOUBTFUL)))
+    own = ops.log(ops.add(doubt, np.float32(1e-6)))
+    shares = ops.split(ops.softmax(ops.concat([logits, own], 1), 1), np.int64(1), 3).outputs()
+    parts = [ops.multiply(part, share) for part, share in zip((before, after, colours), shares, strict=True)]
     return ops.add(ops.add(parts[0], parts[1]), parts[2])
 
 
-class _Layers:
-    """The layers that have weights, and the warp.
-
-    Attributes:
-        exact: outputs that a model must have so that its flows stay exact. OpenVINO's CPU plugin computes what lies
-            between the last convolution and an output in f32 even at bf16, whose 8 bits would move a pixel of a
-            640-pixel row by half a pixel.
-    """
-
-    def __init__(self, tensors: FilmTensors) -> None:
-        self._tensors = tensors
-        self._slope = _constant(0.2)
-        self._shared: dict[str, Node] = {}
-        self._pixels: dict[int, tuple[Node, ...]] = {}
-        self.exact: dict[str, Node] = {}
-
-    def convolution(self, net: Node, name: str, inputs: Any = slice(None), bias: bool = True,
-                    unused: int = 0) -> Node:
-        """Convolve by (a part of the input channels of) a named kernel, padded as TensorFlow's "same".
-
-        The net's first channels can be left unused.
-        """
-        kernel = np.pad(self._tensors[f"{name}/kernel"][:, :, inputs], ((0, 0), (0, 0), (unused, 0), (0, 0)))
-        size = kernel.shape[0]
-        before, after = [(size - 1) // 2] * 2, [size // 2] * 2
-        net = ops.convolution(net, self._kernel(f"{name} {inputs} {unused}", kernel), [1, 1], before, after, [1, 1])
-        return self._biased(net, name) if bias else net
-
-    def activated(self, net: Node, name: str) -> Node:
-        """Convolve and activate."""
-        return self.leaky_relu(self.convolution(net, name))
-
-    def leaky_relu(self, net: Node) -> Node:
-        """Activate."""
-        return ops.prelu(net, self._slope)
-
-    def doubled(self, net: Node, name: str) -> Node:
-        """Double the size by nearest neighbour and convolve by a named 2x2 kernel.
-
-        Of the four pixels that the kernel meets, those that are copies of one share a product: so each of the four
-        phases has a smaller kernel at the low resolution, and they take 9 products where the plain way takes 16.
-        """
-        kernel = self._tensors[f"{name}/kernel"]
-        phases = []
-        for down in (0, 1):
-            rows = kernel if down else kernel.sum(axis=0, keepdims=True)
-            for right in (0, 1):
-                part = self._kernel(f"{name} {down}{right}", rows if right else rows.sum(axis=1, keepdims=True))
-                phases.append(ops.convolution(net, part, [1, 1], [0, 0], [down, right], [1, 1]))
-        return self._biased(ops.depth_to_space(ops.concat(phases, 1), "blocks_first", 2), name)
-
-    def places(self, flow: Node, level: int) -> tuple[Node, ...]:
-        """Return where each pixel of a level reads by a flow (1,h,w,2).
-
-        These are the shape (1,h,w), the row-major indices of the four pixels around the place (upper left and right,
-        lower left and right; outside the frame, the border's), and how far it lies to the right and down between them.
-        Whole pixels are integers, so that they are exact in every precision, and flows may be of any size.
-        """
-        if level not in self._pixels:
-            self._pixels[level] = _pixels(flow)
-        shape, pixel_x, pixel_y, last_x, last_y, width = self._pixels[level]
-        whole = ops.floor(flow)
-        fraction = ops.subtract(flow, whole)
-        self.exact[f"exact_{len(self.exact)}"] = fraction
-        whole = ops.convert(whole, "i32")
-
-        def near(axis: int, pixel: Node, last: Node) -> list[Node]:
-            before = ops.add(_component(whole, axis), pixel)
-            return [ops.minimum(ops.maximum(place, np.int32(0)), last)
-                    for place in (before, ops.add(before, np.int32(1)))]
-
-        columns, rows = near(0, pixel_x, last_x), near(1, pixel_y, last_y)
-        starts = [ops.multiply(row, width) for row in rows]
-        indices = [ops.reshape(ops.add(start, column), np.array([-1], np.int64), False)
-                   for start in starts for column in columns]
-        right, down = (ops.reshape(_component(fraction, axis), np.array([-1, 1], np.int64), False) for axis in (0, 1))
-        return shape, *indices, right, down
-
-    def sample(self, image: Node, places: tuple[Node, ...], channels: int) -> Node:
-        """Warp (1,h,w,channels) backwards, bilinear.
-
-        Four Gathers of whole pixels take two thirds of GridSample's time on a CPU, which works channel by channel in
-        f32, while convolutions keep a pixel's channels together.
-        """
-        shape, *indices, right, down = places
-        pixels = ops.reshape(image, np.array([-1, channels], np.int64), False)
-        above, above_right, below, below_right = (ops.gather(pixels, index, np.int64(0)) for index in indices)
-        upper, lower = _mixed(above, above_right, right), _mixed(below, below_right, right)
-        shape = ops.concat([shape, np.array([channels], np.int64)], 0)
-        return ops.reshape(_mixed(upper, lower, down), shape, False)
-
-    def _biased(self, net: Node, name: str) -> Node:
-        if name not in self._shared:
-            self._shared[name] = _constant(self._tensors[f"{name}/bias"].reshape(1, -1, 1, 1))
-        return ops.add(net, self._shared[name])
-
-    def _kernel(self, name: str, kernel: NDArray[np.float32]) -> Node:
-        """Return the constant of a kernel, from HWIO to OIHW, one however often it is used."""
-        if name not in self._shared:
-            self._shared[name] = _constant(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
-        return self._shared[name]
-
-
-def _pixels(flow: Node) -> tuple[Node, ...]:
-    """Return a flow's (1,h,w), each pixel's x (w) and y (h,1), the last x and y, and the width; integers all."""
-    shape = ops.shape_of(flow)
-    height, width = (ops.convert(ops.squeeze(ops.gather(shape, np.array([axis], np.int64), np.int64(0)), np.int64(0)),
-                                 "i32") for axis in (1, 2))
-    x, y = (ops.range(np.int32(0), side, np.int32(1), "i32") for side in (width, height))
-    last_x, last_y = (ops.subtract(side, np.int32(1)) for side in (width, height))
-    whole = ops.gather(shape, np.array([0, 1, 2], np.int64), np.int64(0))
-    return whole, x, ops.unsqueeze(y, np.array([1], np.int64)), last_x, last_y, width
-
-
-def _component(values: Node, axis: int) -> Node:
-    """Return the x (0) or the y (1) of a field (1,h,w,2)."""
-    return ops.gather(values, np.int64(axis), np.int64(3))
-
-
-def _mixed(start: Node, end: Node, share: Node) -> Node:
-    return ops.add(start, ops.multiply(ops.subtract(end, start), share))
+def _front(net: Node, axis: int) -> Node:
+    """Return the image that lies before the features along an axis."""
+    return ops.slice(net, *(np.array([side], np.int64) for side in (0, 3, 1, axis)))
 
 
 def _transpose(net: Node, order: Sequence[int]) -> Node:
@@ -355,15 +258,11 @@ def _double_flow(flow: Node) -> Node:
     """Return a flow (1,2,h,w) at twice the size, in the finer level's pixels."""
     finer = ops.interpolate(flow, np.array([2.0, 2.0], np.float32), "linear_onnx", "scales", [0, 0], [0, 0],
                             "half_pixel", axes=np.array([2, 3], np.int64))
-    return ops.multiply(finer, _constant(2.0))
+    return ops.multiply(finer, np.float32(2))
 
 
 def _concatenate(nodes: Sequence[Node]) -> Node:
     return ops.concat(list(nodes), 1) if len(nodes) > 1 else nodes[0]
-
-
-def _constant(value: object) -> Node:
-    return ops.constant(np.asarray(value, np.float32))
 
 
 def _input(name: str, channels: int) -> Node:

@@ -2,17 +2,22 @@
 
 import json
 import re
-import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from .errors import FilmError
 from .files import written_whole
 
+ABANDONED_DAYS = 30
 _PLAN = "plan.json"
 _WRITTEN = "part.mp4"
+_LOCK = "lock"
+_DAY = 24 * 60 * 60  # seconds
 _NAME = re.compile(r"part_(\d+)_(\d+)_(\d+)\.mp4")
 
 
@@ -22,6 +27,54 @@ class Part(NamedTuple):
     file: Path
     frames: int
     start: int
+
+
+@contextmanager
+def opened_parts(folder: Path, plan: Mapping[str, Any]) -> Iterator["Parts"]:
+    """Yield the parts in a folder, and let no other run touch them meanwhile.
+
+    They go at the end; where the body raises they stay for the next run of the same plan. Parts made by another plan
+    are removed.
+
+    Raises:
+        FilmError: another run is at work there, or the folder can't be written.
+    """
+    lock = FileLock(folder / _LOCK)  # the system's own kind of lock, which ends with the process, however that ends
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise FilmError(f"Another run is making frames of this video (its parts lie in {folder}): wait until it has "
+                        "ended, or stop it.") from error
+    except (OSError, NotImplementedError):
+        pass  # some file systems have no locks; whether it can be written shows in a moment
+    try:
+        yield Parts(folder, plan)
+        with suppress(OSError):  # what can't be removed hurts nobody
+            _empty(folder)
+    finally:
+        _leave(folder, lock)
+
+
+def remove_abandoned(folder: Path, keep: Path) -> int:
+    """Remove the folders of parts in a folder that no run has touched for 30 days; return how many.
+
+    Args:
+        folder: where folders of parts lie.
+        keep: one of them that is about to be used.
+    """
+    removed = 0
+    for plan in folder.glob(f"*/{_PLAN}"):
+        parts = plan.parent
+        with suppress(OSError):
+            if parts != keep and time.time() - parts.stat().st_mtime > ABANDONED_DAYS * _DAY:
+                lock = FileLock(parts / _LOCK)
+                lock.acquire(blocking=False)
+                _empty(parts)
+                _leave(parts, lock)
+                removed += 1
+    return removed
 
 
 class Parts:
@@ -39,10 +92,9 @@ class Parts:
         """
         self.folder = folder
         text = json.dumps(plan, indent=1, sort_keys=True)
-        try:
-            if folder.exists() and _read(folder / _PLAN) != text:
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True, exist_ok=True)
+        with _writable(folder):
+            if _read(folder / _PLAN) != text:
+                _empty(folder)
             with written_whole(folder / _PLAN) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             kept = [part.file for part in self.finished()]
@@ -50,9 +102,6 @@ class Parts:
                 # What a killed run left half-written, and what comes after a part that is gone.
                 if file.name.startswith(".") or (_NAME.fullmatch(file.name) and file not in kept):
                     file.unlink()
-        except OSError as error:
-            raise FilmError(f"{folder} can't be written ({error.strerror or error}): choose another place or make room "
-                            "there.") from error
         self.frames = sum(part.frames for part in self.finished())
 
     def finished(self) -> list[Part]:
@@ -81,9 +130,35 @@ class Parts:
         (self.folder / _WRITTEN).rename(self.folder / f"part_{self.frames:09d}_{frames}_{start}.mp4")
         self.frames += frames
 
-    def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FilmError(f"{folder} can't be written ({error.strerror or error}): choose another place or make room "
+                        "there.") from error
+
+
+def _empty(folder: Path) -> None:
+    """Remove what lies in a folder of parts, but for its lock."""
+    for file in folder.iterdir():
+        if file.name != _LOCK:
+            file.unlink()
+
+
+def _leave(folder: Path, lock: FileLock) -> None:
+    """Give the lock of a folder back, and remove the folder if it holds no part."""
+    kept = True
+    with suppress(OSError):
+        kept = any(_NAME.fullmatch(file.name) for file in folder.iterdir())
+        if not kept:
+            _empty(folder)
+    lock.release()
+    if not kept:
+        with suppress(OSError):  # another run may have begun there
+            (folder / _LOCK).unlink(missing_ok=True)  # after the release: Windows removes no file that is open
+            folder.rmdir()
 
 
 def _read(file: Path) -> str:

@@ -29,7 +29,8 @@ SAMPLES = ("first", "last", "next")
 SIZE, ODD_SIZE, LARGE_SIZE = (160, 90), (101, 67), (320, 180)
 CLIP_FRAMES = 12
 NOTES = ("MarkdownNote", "Note")  # nodes that the page alone knows
-_PREVIEW, _JPEG = 1, 1  # the first two numbers of a binary message
+_PREVIEW, _TEXT = 1, 3  # the first number of a binary message
+_JPEG = 1  # the second of a preview
 _START_SECONDS, _EVENT_SECONDS = 180, 120
 
 Prompt = dict[str, dict[str, Any]]
@@ -58,6 +59,7 @@ class Run:
     Attributes:
         executed: ids of the nodes that ran; the others came from ComfyUI's cache.
         progress: for each node that told, (done, total) as often as it did.
+        told: for each node that did, the texts that the page shows on it.
         previews: JPEG files.
         files: what was saved or previewed.
         texts: what Preview Any shows.
@@ -68,6 +70,7 @@ class Run:
 
     executed: list[str] = field(default_factory=list)
     progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    told: dict[str, list[str]] = field(default_factory=dict)
     previews: list[bytes] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -122,7 +125,11 @@ class ComfyUI:
     def _take(self, message: str | bytes, run: Run, on_progress: OnProgress | None) -> bool:
         """Note a message; return whether the run goes on."""
         if isinstance(message, bytes):
-            assert (int.from_bytes(message[:4], "big"), int.from_bytes(message[4:8], "big")) == (_PREVIEW, _JPEG)
+            kind, number = int.from_bytes(message[:4], "big"), int.from_bytes(message[4:8], "big")
+            if kind == _TEXT:  # the number is how long the node's id is
+                run.told.setdefault(message[8:8 + number].decode(), []).append(message[8 + number:].decode())
+                return True
+            assert (kind, number) == (_PREVIEW, _JPEG)
             run.previews.append(message[8:])
             return True
         event = json.loads(message)
@@ -150,12 +157,12 @@ def python_of(comfyui: Path) -> str:
 
 
 def install_requirements(comfyui: Path) -> None:
-    """Install what the pack needs into a ComfyUI's environment, as the README says; nothing where all is there.
+    """Install what the pack needs into a ComfyUI's environment, int8 too, as the README says; nothing if it is there.
 
     Raises:
         RuntimeError: pip failed; with the end of what it said.
     """
-    command = [python_of(comfyui), "-m", "pip", "install", "--quiet", "-r", str(PACK / "requirements.txt")]
+    command = [python_of(comfyui), "-m", "pip", "install", "--quiet", "-r", str(PACK / "requirements.txt"), "nncf"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"requirements.txt can't be installed into {comfyui}:\n{done.stderr[-2000:]}")

@@ -33,8 +33,8 @@ from tests.comfyui import (
 )
 
 IDS = ("FilmOpenVINOLoader", "FilmOpenVINOInterpolatePair", "FilmOpenVINORecursiveInterpolate", "FilmOpenVINOSaveWebM",
-       "FilmOpenVINOInspect", "FilmOpenVINOInterpolateVideo")
-LOADER, PAIR, RECURSIVE, SAVE, INSPECT, _ = IDS
+       "FilmOpenVINOInspect", "FilmOpenVINOInterpolateVideo", "FilmOpenVINOQuantize")
+LOADER, PAIR, RECURSIVE, SAVE, INSPECT, *_ = IDS
 EXAMPLES = {"two_photos": ("first", "last"), "batch": SAMPLES}
 ALLOWED_LATE = 32  # frames made while a cancel is under way, on a busy machine
 
@@ -85,12 +85,14 @@ def test_the_page_finds_the_help_pages_their_pictures_and_the_translations(serve
         page = server.get(f"extensions/{NAME}/docs/{name}.md").decode()
         for picture_path in re.findall(r"images/[\w.]+", page):
             assert len(server.get(f"extensions/{NAME}/docs/{picture_path}")) > 1000
+        for language in ("zh", "ja", "de"):
+            assert server.get(f"extensions/{NAME}/docs/{name}/{language}.md").startswith(b"# ")
     translations = json.loads(server.get("i18n"))
     for language in ("en", "zh", "ja", "de"):
         assert set(translations[language]["nodeDefs"]) == set(IDS)
 
 
-@pytest.mark.parametrize("name", [*EXAMPLES, "inspect", "slow_motion", "loop"])
+@pytest.mark.parametrize("name", [*EXAMPLES, "inspect", "slow_motion", "loop", "int8"])
 def test_an_example_workflow_names_the_inputs_and_outputs_that_the_nodes_have(
         object_info: dict[str, Any], name: str) -> None:
     nodes = workflow(name)["nodes"]
@@ -153,6 +155,15 @@ def test_each_new_frame_is_shown_as_it_is_made(server: ComfyUI, prompt: Prompt) 
     assert psnr(cv2.resize(shown, SIZE, None, 0, 0, cv2.INTER_AREA), frames_of(run.files[0])[-2]) > 30
 
 
+def test_a_longer_run_tells_its_speed_and_the_time_left(server: ComfyUI, prompt: Prompt) -> None:
+    long = with_photos(changed(prompt, RECURSIVE, times_to_interpolate=6), "large_first.png", "large_last.png")
+    run = server.run(long)
+    assert run.error is None
+    *texts, last = run.told[id_of(long, RECURSIVE)]
+    assert texts and all(re.fullmatch(r"\d+ of 63 frames, [\d.]+ frames/s, \d+ s left", text) for text in texts[1:])
+    assert re.fullmatch(r"63 of 63 frames, [\d.]+ frames/s", last)
+
+
 def test_a_second_run_keeps_the_model(server: ComfyUI, prompt: Prompt) -> None:
     again = changed(prompt, RECURSIVE, times_to_interpolate=1)
     server.run(prompt)
@@ -180,6 +191,8 @@ def test_a_cancel_ends_the_writing_of_a_file_and_leaves_nothing(server: ComfyUI)
     run = server.run(prompt, on_progress=cancelling(server, node))
     assert run.cancelled and run.error is None
     assert 3 <= len(run.progress[node]) < 4096
+    assert all(re.fullmatch(r"\d+ of 4096 frames.*|Stopped at \d+ of 4096 frames", text)
+               for text in run.told.get(node, []))
     assert files_in(server.output) == before
 
 

@@ -1,6 +1,7 @@
 """Interpolate Video in a real ComfyUI, through its API: from Load Video to Save Video."""
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ def test_a_cancelled_run_ends_within_a_frame_and_goes_on_when_queued_again(serve
     assert kept and all(".film_openvino" in path.parts for path in kept)
     again = server.run(long)
     assert again.error is None
+    assert re.fullmatch(r"80 of 80 frames, [\d.]+ frames/s", again.told[node][-1])
     first, total = again.progress[node][0]
     assert first - 1 in (done, done + 1) and total == 80  # a cancel comes before a frame that is made is told
     assert f"; {first - 1} frames of an earlier run" in again.texts[0]

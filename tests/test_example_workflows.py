@@ -27,4 +27,4 @@ def test_each_has_a_small_picture_for_the_list_of_templates(file: Path) -> None:
 
 
 def test_there_is_one_for_each_thing_that_people_do() -> None:
-    assert [file.stem for file in EXAMPLES] == ["batch", "inspect", "loop", "slow_motion", "two_photos"]
+    assert [file.stem for file in EXAMPLES] == ["batch", "inspect", "int8", "loop", "slow_motion", "two_photos"]

@@ -13,6 +13,7 @@ from tools.english import FILE, LOCALES, definitions
 
 PAGES = ROOT / "web" / "docs"
 LANGUAGES = ("en", "zh", "ja", "de")
+LISTS = {"zh": ("输入", "输出"), "ja": ("入力", "出力"), "de": ("Eingänge", "Ausgänge")}  # what the pages call them
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def all_texts(texts: Any) -> list[str]:
 def explained(page: str, heading: str) -> list[str]:
     """Return the names that the list under a heading explains."""
     _, _, after = page.partition(f"\n## {heading}\n")
-    return re.findall(r"^- \*\*(\w+)\*\*: \S", after.partition("\n## ")[0], re.MULTILINE)
+    return re.findall(r"^- \*\*([^*]+)\*\*(?:: |：)\S", after.partition("\n## ")[0], re.MULTILINE)
 
 
 def test_comfyui_is_told_where_the_pages_are(pack: ModuleType) -> None:
@@ -55,6 +56,22 @@ def test_a_page_explains_each_input_and_output_and_no_other(expected: dict[str, 
         assert explained(page, "Inputs") == list(node["inputs"]), name
         assert explained(page, "Outputs") == [output["name"] for output in node["outputs"].values()], name
         assert "\n## Common mistakes\n" in page or "\n## What helps\n" in page, name
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_a_translated_page_explains_what_the_english_one_does_by_the_names_of_its_language(
+        expected: dict[str, Any], language: str) -> None:
+    inputs, outputs = LISTS[language]
+    for name, node in translations(language).items():
+        english = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+        page = (PAGES / name / f"{language}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {node['display_name']}\n")
+        assert explained(page, inputs) == [given["name"] for given in node["inputs"].values()], name
+        assert explained(page, outputs) == [output["name"] for output in node["outputs"].values()], name
+        for same in (r"images/[\w.]+", r"^    \S.*", r"^(?=## )", r"^(?=- )"):  # pictures, commands, headings, items
+            assert re.findall(same, page, re.MULTILINE) == re.findall(same, english, re.MULTILINE), (name, same)
+    folders = {path.name: {page.name for page in path.iterdir()} for path in PAGES.iterdir() if path.is_dir()}
+    assert folders.pop("images") and folders == {name: {f"{code}.md" for code in LISTS} for name in expected}
 
 
 def test_the_pictures_of_the_pages_are_there_and_all_are_shown() -> None:

@@ -218,6 +218,45 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
 
 
+def test_a_run_of_a_video_that_another_process_is_making_is_refused_until_that_has_ended_however(
+        tmp_path: Path) -> None:
+    source, output = write_clip(tmp_path / "in.mp4", moving(70)), tmp_path / "out.mp4"
+    child = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from tests.clips import run
+        def wait(done, total, frame):
+            if done == 65:
+                print("waiting", flush=True)
+                time.sleep(600)
+        run(Path(sys.argv[1]), Path(sys.argv[2]), on_frame=wait)""")
+    with subprocess.Popen([sys.executable, "-c", child, str(source), str(output)], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout and other.stdout.readline() == b"waiting\n"
+            before = sorted((tmp_path / ".out.mp4.parts").iterdir())
+            for more in ({}, {"quality": "small"}):
+                with pytest.raises(FilmError, match=r"Another run is making .* wait until it has ended, or stop it"):
+                    run(source, output, **more)
+            assert sorted((tmp_path / ".out.mp4.parts").iterdir()) == before and not output.exists()
+        finally:
+            other.kill()
+    assert run(source, output).resumed == 60
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_a_run_that_is_stopped_before_its_first_part_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                   ) -> None:
+    source, model = write_clip(tmp_path / "in.mp4", moving(4)), Blend()
+
+    def refused(*_: Any) -> None:
+        raise StopError
+
+    monkeypatch.setattr(model, "end", refused)
+    with pytest.raises(StopError):
+        run(source, tmp_path / "out.mp4", model=model)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
 def test_other_settings_or_another_source_begin_anew(tmp_path: Path) -> None:
     source, output = write_clip(tmp_path / "in.mp4", moving(10)), tmp_path / "out.mp4"
 

@@ -15,7 +15,8 @@ from tests.conftest import picture
 
 IDS = {"FilmOpenVINOLoader": "Load FILM OpenVINO", "FilmOpenVINOInterpolatePair": "Interpolate Pair",
        "FilmOpenVINORecursiveInterpolate": "Recursive Interpolate", "FilmOpenVINOSaveWebM": "Save WebM",
-       "FilmOpenVINOInspect": "Inspect Pair", "FilmOpenVINOInterpolateVideo": "Interpolate Video"}
+       "FilmOpenVINOInspect": "Inspect Pair", "FilmOpenVINOInterpolateVideo": "Interpolate Video",
+       "FilmOpenVINOQuantize": "Make INT8 Model"}
 
 
 def images(count: int, height: int = 32, width: int = 48, channels: int = 3) -> torch.Tensor:
@@ -62,7 +63,8 @@ def test_inputs_stand_in_the_order_that_workflows_hold(pack: ModuleType) -> None
                                  "alpha", "pingpong", "loop_count", "save_output", "save_first_frame"],
         "FilmOpenVINOInspect": ["model", "first", "last"],
         "FilmOpenVINOInterpolateVideo": ["model", "video", "multiplier", "fps", "slow_motion", "method", "cuts",
-                                         "drop_duplicates", "skip", "only", "loop", "audio", "codec", "quality"]}
+                                         "drop_duplicates", "skip", "only", "loop", "audio", "codec", "quality"],
+        "FilmOpenVINOQuantize": ["model", "frames", "replace"]}
 
 
 def test_the_loader_offers_the_bundled_model_and_says_how_to_get_the_other(

@@ -5,16 +5,19 @@ import shutil
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ov_film import FilmModel, cli, quantize
+from ov_film.calibration import pairs_of, read_pairs
 from ov_film.errors import FilmError
 from ov_film.frames import Frame, write_png
 from ov_film.library import MANIFEST, read_manifest
-from ov_film.quantize import read_pairs
 from ov_film.video import write_webm
 from tests.conftest import ROOT, picture
 
@@ -32,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
     folder = Path(shutil.copytree(LITE, models / "film_lite", ignore=shutil.ignore_patterns(".cache")))
     for number, frame in enumerate(samples(192, 320)):
-        write_png(models / "frames" / f"{number}.png", (frame * 255).astype(np.uint8))
+        write_png(models / "frames" / f"{number}.png", np.rint(frame * 255).astype(np.uint8))
     assert cli.main(["quantize", str(folder), "--frames", str(models / "frames")]) == 0
     return folder
 
@@ -98,17 +101,38 @@ def test_what_hurts_stays_in_floating_point(small_folder: Path, tmp_path: Path) 
 
 def test_too_few_frames_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     pair = (picture(64, 64, 1), picture(64, 64, 2))
-    with pytest.raises(FilmError, match="1 pairs of frames to calibrate on where 2 or more are needed"):
+    with pytest.raises(FilmError, match=r"is 1, where 2 or more are needed.*: give three or more frames"):
         quantize.quantize(LITE, [pair], tmp_path / "out")
     with pytest.raises(FilmError, match=r"frame 4 is 64x32"):
         quantize.quantize(LITE, [pair, (pair[0], picture(32, 64))], tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_nncf_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_nncf_is_named_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(FilmError, match=r"python -m pip install nncf"):
-        quantize.quantize(LITE, [], tmp_path / "out")
+    for refused in (quantize.check_nncf, lambda: quantize.quantize(LITE, [], tmp_path / "out")):
+        with pytest.raises(FilmError, match=r"NNCF, which makes int8 .*: install it \(.* -m pip install nncf"):
+            refused()
+
+
+def test_a_run_that_is_stopped_leaves_the_version_that_was_there(folder: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    shares: list[float] = []
+
+    def stop(share: float) -> None:
+        shares.append(share)
+        if len(shares) > 20:  # within NNCF
+            raise StopError
+
+    output = folder.parent / "film_lite_int8"
+    before = (output / MANIFEST).read_bytes()
+    with pytest.raises(StopError):
+        quantize.quantize(folder, pairs_of(samples(64, 64)), output, stop)
+    assert shares == sorted(shares) and 1 / 7 < shares[-1] < 2 / 7
+    assert (output / MANIFEST).read_bytes() == before
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["film_lite", "film_lite_int8", "frames"]
 
 
 def test_pairs_are_spread_over_clips_and_folders(tmp_path: Path) -> None:
@@ -119,6 +143,83 @@ def test_pairs_are_spread_over_clips_and_folders(tmp_path: Path) -> None:
         write_png(tmp_path / "images" / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
     read = [[round(float(frame[0, 0, 0]) * 255) for frame in pair] for pair in read_pairs(tmp_path / "images")]
     assert read == [[0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize(("count", "pairs"), [(2, [(0, 1)]), (3, [(0, 1), (1, 2)]), (4, [(0, 1), (2, 3)]),
+                                              (5, [(0, 1), (2, 3)]), (200, [(0, 1), (8, 9), (16, 17)])])
+def test_pairs_of_a_batch_are_neighbours(count: int, pairs: list[tuple[int, int]]) -> None:
+    made = pairs_of(np.arange(count, dtype=np.float32)[:, None, None, None] * np.ones((1, 4, 4, 3), np.float32))
+    assert [tuple(int(frame[0, 0, 0]) for frame in pair) for pair in made][:3] == pairs[:3] and len(made) <= 32
+
+
+@pytest.fixture
+def node(folder: Path, pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The node, in whose models folder film_lite has an int8 version of the samples; NNCF's work would fail."""
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.nodes.host"], "models_folders", lambda: [folder.parent])
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("it was made anew")
+
+    monkeypatch.setattr(sys.modules[f"{pack.__name__}.nodes.quantize"], "quantize", refused)
+    return pack.NODE_CLASS_MAPPINGS["FilmOpenVINOQuantize"]()
+
+
+def loaded(pack: ModuleType, precision: str = "f32") -> Any:
+    return pack.NODE_CLASS_MAPPINGS["FilmOpenVINOLoader"]().load("film_lite", "CPU", precision)[0]
+
+
+def batch(height: int, width: int) -> torch.Tensor:
+    return torch.from_numpy(np.stack(samples(height, width)))
+
+
+def test_the_node_uses_what_was_made_of_the_same_frames(node: Any, folder: Path, pack: ModuleType) -> None:
+    frames, model = batch(192, 320), loaded(pack)
+    made, report = node.make(model, torch.cat([frames, frames[..., :1]], -1))  # alpha is left out
+    assert "int8" in str(made.report()) and "CPU" in str(made.report())
+    psnr = read_manifest(folder.parent / "film_lite_int8").int8["psnr"]
+    assert f"{psnr:.1f} dB against f32 on 1 of 2 pairs" in report and "made earlier of these frames" in report
+    assert node.make(model, frames)[0] is made, "the model was loaded once more"
+
+
+def test_the_node_keeps_what_was_made_of_other_frames_where_it_is_not_to_replace(
+        node: Any, folder: Path, pack: ModuleType) -> None:
+    with pytest.raises(AssertionError, match="anew"):
+        node.make(loaded(pack), batch(64, 64))
+    made, report = node.make(loaded(pack), batch(64, 64), replace=False)
+    assert "int8" in str(made.report()) and "made of other frames; turn on replace" in report
+
+
+def test_the_node_replaces_what_was_made_of_other_frames_and_says_so(
+        node: Any, folder: Path, pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, shown = read_manifest(folder.parent / "film_lite_int8"), []
+    nodes = sys.modules[f"{pack.__name__}.nodes.quantize"]
+    monkeypatch.setattr(nodes, "quantize", lambda *_: manifest)
+    monkeypatch.setattr(nodes.host, "show_text", shown.append)
+    _, report = node.make(loaded(pack), batch(64, 64))
+    assert report.endswith("made of these frames, in place of one of other frames") and shown[0] in report
+
+
+def test_the_node_makes_what_is_damaged_anew(node: Any, folder: Path, pack: ModuleType) -> None:
+    file = folder.parent / "film_lite_int8" / "fusion.bin"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    try:
+        with pytest.raises(AssertionError, match="anew"):
+            node.make(loaded(pack), batch(192, 320))
+    finally:
+        file.write_bytes(whole)
+
+
+def test_the_node_refuses_an_int8_version_and_a_missing_nncf_in_a_sentence(
+        node: Any, folder: Path, pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, engine = (sys.modules[f"{pack.__name__}.{name}.quantize"] for name in ("nodes", "ov_film"))
+    monkeypatch.setattr(nodes, "quantize", engine.quantize)
+    with pytest.raises(engine.FilmError, match="is an int8 version already"):
+        node.make(loaded(pack, "int8"), batch(64, 64))
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    assert node.VALIDATE_INPUTS() is True, "the version that is there can be used without NNCF"
+    monkeypatch.setattr(nodes.host, "models_folders", lambda: [])
+    assert "-m pip install nncf" in node.VALIDATE_INPUTS()
 
 
 @pytest.mark.parametrize("name", ["missing.mp4", "text.txt"])

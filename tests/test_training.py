@@ -27,7 +27,7 @@ def network(config: FilmConfig) -> Film:
         film.head.weight.normal_(0, 0.3)
         film.head.bias.normal_(0, 0.3)
         for predictor in film.predictors:
-            predictor[-1][0].weight.normal_(0, 0.5)
+            predictor[-1][0].weight.normal_(0, 3)
     return film
 
 

@@ -15,6 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+TRUSTED = 0.1  # a difference, in [0,1], that counts a quarter in a displacement
+DAMPING = 2.5e-6  # squared slope of the brightness, in [0,1] a pixel, below which a displacement fades
+DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
+FARTHEST = 2.0  # pixels, of a displacement
+
 
 @dataclass(frozen=True)
 class FilmConfig:
@@ -74,6 +79,39 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     sampled = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
     layout = torch.contiguous_format if image.is_contiguous() else torch.channels_last  # as the convolutions around it
     return sampled.to(image.dtype).contiguous(memory_format=layout)
+
+
+def mean_around(values: Tensor) -> Tensor:
+    """Mean of 9 x 9 pixels (B,C,H,W); fewer at the border."""
+    return F.avg_pool2d(values, 9, 1, 4, count_include_pad=False)
+
+
+def agreed(flows: Tensor) -> Tensor:
+    """Flows (2B,2,H,W), forward before backward, made each other's opposite where they nearly are.
+
+    Errors of the two are independent and their mean has less; where they differ, something is covered.
+    """
+    half = (flows + swap(flows)) / 2
+    return flows - half * torch.exp(-half.square().sum(1, keepdim=True))
+
+
+def displacement(first: Tensor, last: Tensor) -> Tensor:
+    """How far what is at the same place in both warped frames (B,3,H,W) still lies apart: (B,2,H,W), x and y in pixels.
+
+    One step of Lucas and Kanade (1981): least squares over 9 x 9 pixels, those that differ much counting less. The
+    slope is that of the mean of both, half-way between them, so that the step is exact to the second order.
+    """
+    before, after = first.mean(1, keepdim=True), last.mean(1, keepdim=True)
+    difference = before - after
+    padded = F.pad((before + after) / 2, (1, 1, 1, 1), mode="replicate")
+    x = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
+    y = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
+    weight = (1 + difference.abs() / TRUSTED).pow(-2)
+    products = torch.cat([x * x, x * y, y * y, x * difference, y * difference], 1)
+    xx, xy, yy, xd, yd = mean_around(products * weight).split(1, 1)
+    xx, yy = xx + DAMPING, yy + DAMPING
+    solved = torch.cat([yy * xd - xy * yd, xx * yd - xy * xd], 1) / (xx * yy - xy * xy)
+    return solved.clamp(-FARTHEST, FARTHEST)
 
 
 def swap(tensor: Tensor) -> Tensor:
@@ -148,7 +186,11 @@ class Film(nn.Module):
                     continue
                 other = warp(other, flow)
             residual = self.predictors[self.config.predictor(level)](torch.cat([own, other], 1)).float()
-            flows.append(flow + residual if flows else residual)
+            flow = flow + residual if flows else residual
+            if self.config.blends:
+                flow = agreed(flow)
+                flow = mean_around(flow) if level == self.config.image_levels else flow
+            flows.append(flow)
         return flows[::-1]
 
     def forward(self, first: Tensor, last: Tensor) -> FilmOutput:
@@ -163,6 +205,8 @@ class Film(nn.Module):
         for level in range(self.config.fusion_levels):
             forward, backward = flows[level].chunk(2)
             moved = torch.cat([backward * time, forward * (1 - time)])  # the first frame is read by the backward flow
+            if self.config.blends and not level:
+                moved = self.aligned(images[0], moved, time)
             read = [images[level], *([features[level]] if level >= self.config.image_levels else [])]
             pair = warp(torch.cat(read, 1), moved)
             aligned.append(torch.cat([*pair.chunk(2), *moved.to(pair.dtype).chunk(2)], 1))
@@ -177,10 +221,19 @@ class Film(nn.Module):
             colours, logits = net.float().split((3, 2), 1)
             nearness = torch.tensor([2 * (1 - time), 2 * time], device=logits.device)  # the midpoint's is 1
             logits = logits + nearness.log()[:, None, None]
-            shares = torch.softmax(F.pad(logits, (0, 0, 0, 0, 0, 1)), 1).split(1, 1)  # its own colours' logit is 0
-            parts = (*(image.float() for image in warped[0]), colours)
-            net = torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
+            before, after = (image.float() for image in warped[0])
+            difference = (before - after).detach().abs().mean(1, keepdim=True)
+            own = (difference / (difference + DOUBTFUL) + 1e-6).log()  # where both agree, there is nothing to add
+            shares = torch.softmax(torch.cat([logits, own], 1), 1).split(1, 1)
+            net = shares[0] * before + shares[1] * after + shares[2] * colours
         return FilmOutput(net, warped, flows)
+
+    @staticmethod
+    def aligned(images: Tensor, moved: Tensor, time: float) -> Tensor:
+        """Correct the flows (2B,2,H,W) that both frames are read by to where they agree best."""
+        with torch.no_grad():
+            rest = displacement(*warp(images, moved).chunk(2))
+        return moved + torch.cat([-time * rest, (1 - time) * rest])
 
 
 def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:

@@ -12,6 +12,7 @@ const browser = await chromium.launch({
   executablePath: program, args: ['--no-sandbox', '--autoplay-policy=no-user-gesture-required']});
 try {
   const page = await open();
+  seen.loading = seen.errors.splice(0);
   for (const file of fs.readdirSync(examples).filter(name => name.endsWith('.json')).sort()) {
     await drop(page, path.join(examples, file));
     seen.examples[path.parse(file).name] = await nodes(page);
@@ -20,6 +21,9 @@ try {
   seen.run = await runTwice(page);
   seen.cancel = await cancelAndGoOn(page);
   seen.help = await help(page);
+  await page.evaluate(() => app.extensionManager.setting.set('Comfy.Locale', 'zh'));
+  await page.waitForTimeout(2 * SETTLE_MS);
+  seen.translated = await help(page, '_zh');
 } finally {
   await browser.close();
 }
@@ -37,8 +41,11 @@ async function open() {
   await page.evaluate(() => app.extensionManager.setting.set('Comfy.Minimap.Visible', false));
   await page.evaluate(() => {
     window.told = [];
-    for (const kind of ['progress', 'b_preview', 'execution_success', 'execution_error', 'execution_interrupted'])
-      app.api.addEventListener(kind, ({detail}) => told.push({kind, value: detail?.value, max: detail?.max}));
+    const kinds = ['progress', 'progress_text', 'b_preview', 'execution_success', 'execution_error',
+      'execution_interrupted'];
+    for (const kind of kinds)
+      app.api.addEventListener(kind, ({detail}) =>
+        told.push({kind, value: detail?.value, max: detail?.max, text: detail?.text}));
   });
   return page;
 }
@@ -115,8 +122,10 @@ async function cancelAndGoOn(page) {
   await drop(page, path.join(examples, 'slow_motion.json'));
   await set(page, 'LoadVideo', 'file', 'large_clip.mp4');
   await set(page, 'FilmOpenVINOInterpolateVideo', 'multiplier', 2);
+  let text;
   const cancelled = await run(page, 'execution_interrupted', async () => {
     await frames(page, 4);
+    text = await page.getByText('frames/s').first().textContent({timeout: RUN_MS});
     await page.screenshot({path: path.join(shots, 'running_video.png')});
     await page.evaluate(() => app.extensionManager.command.execute('Comfy.Interrupt'));
   });
@@ -124,7 +133,7 @@ async function cancelAndGoOn(page) {
   await page.waitForTimeout(SETTLE_MS);
   const clip = await played(page);
   await show(page, 'played_video');
-  return {cancelled, again, clip};
+  return {cancelled, again, clip, text};
 }
 
 function set(page, type, name, value) {
@@ -135,7 +144,7 @@ function set(page, type, name, value) {
 }
 
 // Each node alone, and its help page beside it.
-async function help(page) {
+async function help(page, suffix = '') {
   const titles = {};
   const ids = await page.evaluate(
     () => Object.keys(LiteGraph.registered_node_types).filter(id => id.startsWith('FilmOpenVINO')));
@@ -156,7 +165,7 @@ async function help(page) {
     if (await button.count()) await button.click();
     await page.waitForTimeout(SETTLE_MS);
     titles[id] = await page.locator('.node-help-content h1').first().textContent({timeout: 10_000}).catch(() => null);
-    await page.screenshot({path: path.join(shots, `${id}.png`)});
+    await page.screenshot({path: path.join(shots, `${id}${suffix}.png`)});
   }
   return titles;
 }

@@ -1,0 +1,142 @@
+"""The layers that FILM's models are made of: convolutions with their weights, and the warp."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from openvino import opset13 as ops
+
+from .configuration import FilmTensors
+
+Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
+
+
+class Layers:
+    """The layers that have weights, and the warp.
+
+    Attributes:
+        exact: outputs that a model must have so that its flows stay exact. OpenVINO's CPU plugin computes what lies
+            between the last convolution and an output in f32 even at bf16, whose 8 bits would move a pixel of a
+            640-pixel row by half a pixel.
+    """
+
+    def __init__(self, tensors: FilmTensors) -> None:
+        self._tensors = tensors
+        self._slope = _constant(0.2)
+        self._shared: dict[str, Node] = {}
+        self._pixels: dict[int, tuple[Node, ...]] = {}
+        self.exact: dict[str, Node] = {}
+
+    def convolution(self, net: Node, name: str, inputs: Any = slice(None), bias: bool = True,
+                    unused: int = 0) -> Node:
+        """Convolve by (a part of the input channels of) a named kernel, padded as TensorFlow's "same".
+
+        The net's first channels can be left unused.
+        """
+        kernel = np.pad(self._tensors[f"{name}/kernel"][:, :, inputs], ((0, 0), (0, 0), (unused, 0), (0, 0)))
+        size = kernel.shape[0]
+        before, after = [(size - 1) // 2] * 2, [size // 2] * 2
+        net = ops.convolution(net, self._kernel(f"{name} {inputs} {unused}", kernel), [1, 1], before, after, [1, 1])
+        return self._biased(net, name) if bias else net
+
+    def activated(self, net: Node, name: str) -> Node:
+        """Convolve and activate."""
+        return self.leaky_relu(self.convolution(net, name))
+
+    def leaky_relu(self, net: Node) -> Node:
+        """Activate."""
+        return ops.prelu(net, self._slope)
+
+    def doubled(self, net: Node, name: str) -> Node:
+        """Double the size by nearest neighbour and convolve by a named 2x2 kernel.
+
+        Of the four pixels that the kernel meets, those that are copies of one share a product: so each of the four
+        phases has a smaller kernel at the low resolution, and they take 9 products where the plain way takes 16.
+        """
+        kernel = self._tensors[f"{name}/kernel"]
+        phases = []
+        for down in (0, 1):
+            rows = kernel if down else kernel.sum(axis=0, keepdims=True)
+            for right in (0, 1):
+                part = self._kernel(f"{name} {down}{right}", rows if right else rows.sum(axis=1, keepdims=True))
+                phases.append(ops.convolution(net, part, [1, 1], [0, 0], [down, right], [1, 1]))
+        return self._biased(ops.depth_to_space(ops.concat(phases, 1), "blocks_first", 2), name)
+
+    def kept_exact(self, values: Node) -> Node:
+        """Return values that, like all they are made of, must not be rounded; see `exact`."""
+        self.exact[f"exact_{len(self.exact)}"] = values
+        return values
+
+    def places(self, flow: Node, level: int) -> tuple[Node, ...]:
+        """Return where each pixel of a level reads by a flow (1,h,w,2).
+
+        These are the shape (1,h,w), the row-major indices of the four pixels around the place (upper left and right,
+        lower left and right; outside the frame, the border's), and how far it lies to the right and down between them.
+        Whole pixels are integers, so that they are exact in every precision, and flows may be of any size.
+        """
+        if level not in self._pixels:
+            self._pixels[level] = _pixels(flow)
+        shape, pixel_x, pixel_y, last_x, last_y, width = self._pixels[level]
+        whole = ops.floor(flow)
+        fraction = self.kept_exact(ops.subtract(flow, whole))
+        whole = ops.convert(whole, "i32")
+
+        def near(axis: int, pixel: Node, last: Node) -> list[Node]:
+            before = ops.add(_component(whole, axis), pixel)
+            return [ops.minimum(ops.maximum(place, np.int32(0)), last)
+                    for place in (before, ops.add(before, np.int32(1)))]
+
+        columns, rows = near(0, pixel_x, last_x), near(1, pixel_y, last_y)
+        starts = [ops.multiply(row, width) for row in rows]
+        indices = [ops.reshape(ops.add(start, column), np.array([-1], np.int64), False)
+                   for start in starts for column in columns]
+        right, down = (ops.reshape(_component(fraction, axis), np.array([-1, 1], np.int64), False) for axis in (0, 1))
+        return shape, *indices, right, down
+
+    def sample(self, image: Node, places: tuple[Node, ...], channels: int) -> Node:
+        """Warp (1,h,w,channels) backwards, bilinear.
+
+        Four Gathers of whole pixels take two thirds of GridSample's time on a CPU, which works channel by channel in
+        f32, while convolutions keep a pixel's channels together.
+        """
+        shape, *indices, right, down = places
+        pixels = ops.reshape(image, np.array([-1, channels], np.int64), False)
+        above, above_right, below, below_right = (ops.gather(pixels, index, np.int64(0)) for index in indices)
+        upper, lower = _mixed(above, above_right, right), _mixed(below, below_right, right)
+        shape = ops.concat([shape, np.array([channels], np.int64)], 0)
+        return ops.reshape(_mixed(upper, lower, down), shape, False)
+
+    def _biased(self, net: Node, name: str) -> Node:
+        if name not in self._shared:
+            self._shared[name] = _constant(self._tensors[f"{name}/bias"].reshape(1, -1, 1, 1))
+        return ops.add(net, self._shared[name])
+
+    def _kernel(self, name: str, kernel: NDArray[np.float32]) -> Node:
+        """Return the constant of a kernel, from HWIO to OIHW, one however often it is used."""
+        if name not in self._shared:
+            self._shared[name] = _constant(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
+        return self._shared[name]
+
+
+def _pixels(flow: Node) -> tuple[Node, ...]:
+    """Return a flow's (1,h,w), each pixel's x (w) and y (h,1), the last x and y, and the width; integers all."""
+    shape = ops.shape_of(flow)
+    height, width = (ops.convert(ops.squeeze(ops.gather(shape, np.array([axis], np.int64), np.int64(0)), np.int64(0)),
+                                 "i32") for axis in (1, 2))
+    x, y = (ops.range(np.int32(0), side, np.int32(1), "i32") for side in (width, height))
+    last_x, last_y = (ops.subtract(side, np.int32(1)) for side in (width, height))
+    whole = ops.gather(shape, np.array([0, 1, 2], np.int64), np.int64(0))
+    return whole, x, ops.unsqueeze(y, np.array([1], np.int64)), last_x, last_y, width
+
+
+def _component(values: Node, axis: int) -> Node:
+    """Return the x (0) or the y (1) of a field (1,h,w,2)."""
+    return ops.gather(values, np.int64(axis), np.int64(3))
+
+
+def _mixed(start: Node, end: Node, share: Node) -> Node:
+    return ops.add(start, ops.multiply(ops.subtract(end, start), share))
+
+
+def _constant(value: object) -> Node:
+    return ops.constant(np.asarray(value, np.float32))
