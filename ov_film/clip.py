@@ -25,6 +25,9 @@ try:
 except ImportError as error:
     raise FilmError(f"PyAV can't be imported ({error}): install it with python -m pip install av.") from error
 
+# For names and texts that are no UTF-8; PyAV 19 has no such option, and passes their bytes on.
+_READING: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 Source: TypeAlias = Path | BytesIO
 Packet: TypeAlias = Any  # av.Packet, which is generic in newer versions only
 
@@ -196,7 +199,7 @@ class Clip:
         stamp = picture.dts if self._by_dts else picture.pts
         if stamp is None or picture.time_base is None:
             return None
-        time = stamp * Fraction(picture.time_base) - self._zero
+        time = stamp * _exact(picture.time_base) - self._zero
         return Fraction(round(time * self.frame_rate)) / self.frame_rate if self.constant else time
 
 
@@ -220,7 +223,7 @@ def open_clip(source: Source) -> Clip:
     container, stream = clip.opened()
     with container:
         context = stream.codec_context
-        aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
+        aspect = _exact(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
         clip.colour = _colour(first, int(context.color_primaries), int(context.color_trc))
         if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):  # a second picture of WebM's
             clip.notes.append("transparency left out")
@@ -247,12 +250,17 @@ def _rise(stamps: Sequence[int | None]) -> bool:
     return all(before < after for before, after in pairwise(stamp for stamp in stamps if stamp is not None))
 
 
+def _exact(rational: Any) -> Fraction:
+    """Return a rational of PyAV's, which have a type of their own from 19 on."""
+    return Fraction(rational)
+
+
 def _opened(source: Source, name: str) -> tuple[InputContainer, VideoStream]:
     try:
         if isinstance(source, Path):
-            container = av.open(str(source.absolute()), "r", metadata_errors="replace")
+            container = av.open(str(source.absolute()), "r", **_READING)
         else:  # the bytes are shared, the place in them is not
-            container = av.open(BytesIO(source.getvalue()), "r", metadata_errors="replace")
+            container = av.open(BytesIO(source.getvalue()), "r", **_READING)
     except av.FFmpegError as error:
         raise FilmError(f"{name} can't be read as a video ({error.strerror}): give one that is there and whole."
                         ) from error
@@ -283,8 +291,8 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
                 packets += 1
                 if stamp is not None and not packet.is_discard:
                     stamps[stamp] = packet.duration or 0
-        clip.time_base = Fraction(stream.time_base or 1)
-        guess = _tidied(Fraction(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
+        clip.time_base = _exact(stream.time_base or 1)
+        guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
         declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
     # Streams without a container have no time stamps; others lack those of some frames at the beginning.
     lacking, stamp = next(((number, stamp) for number, stamp in enumerate(beginning) if stamp is not None), (0, 0))

@@ -239,14 +239,13 @@ def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream, le
     if isinstance(stream, AudioStream) and stream.layout.name.endswith("channels"):  # MP4 wants to know which
         stream.codec_context.layout = _LAYOUTS[stream.channels]
 
-    heard = source.start_time or 0
 
     def packets() -> Iterator[tuple[Fraction, Packet]]:
         for packet in _packets(clip, source.index):
             if packet.pts is None:
                 continue
-            # Matroska has no edit list to hide what comes before; a decoder needs the last packet of it to begin well.
-            if packet.is_discard and not hides(container) and packet.pts + 2 * (packet.duration or 0) <= heard:
+            # What an edit list hides; a decoder begins best with it, but it stays hidden only before the beginning.
+            if packet.is_discard and not (hides(container) and _seconds(packet.pts, packet) < clip.start - lead):
                 continue
             steps = math.ceil(packet.time_base / _MOST_STEP)
             step = Fraction(packet.time_base) / steps
