@@ -18,7 +18,6 @@ Tensors = dict[str, ov.Tensor]  # by the models' names for them
 ReadModel: TypeAlias = Callable[[str], ov.Model]
 
 _MOST_CACHED = 64  # files: five models for each device, precision, resolution and window
-_LEAST_WINOGRAD = 32 << 20  # bytes of weights in all: smaller models gain little and would take longer to compile
 _MOST_WEIGHTS_CACHED = 8 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
@@ -33,15 +32,13 @@ class CompiledModels:
     """
 
     def __init__(self, read: ReadModel, device: str, precision: str, resolution: tuple[int, int],
-                 window: tuple[int, int], cache: Path | None = None) -> None:
+                 window: tuple[int, int], cache: Path | None = None, winograd: bool = False) -> None:
         self.device, self.precision = device, precision
         self.resolution, self.window = resolution, window
         self._lock = threading.Lock()
         self._cache = _writable(cache) if cache else None
-        models = {name: read(name) for name in MODELS}
-        large = sum(map(_weights, models.values())) > _LEAST_WINOGRAD
         with ThreadPoolExecutor() as threads:
-            compiled = threads.map(lambda name: self._compile(self._shaped(models[name], name), large), MODELS)
+            compiled = threads.map(lambda name: self._compile(self._shaped(read(name), name), winograd), MODELS)
             self._compiled = dict(zip(MODELS, compiled, strict=True))
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
@@ -76,10 +73,10 @@ class CompiledModels:
             for model in self._compiled.values():
                 model.release_memory()
 
-    def _compile(self, model: ov.Model, large: bool) -> ov.CompiledModel:
+    def _compile(self, model: ov.Model, winograd: bool) -> ov.CompiledModel:
         settings = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
-        changed = large and self.device == "CPU" and use_winograd(model)
-        if self._cache and not changed:  # with all the kernels that it has then, it would not load faster from there
+        changed = winograd and use_winograd(model, half=self.precision != "f32")
+        if self._cache and not changed:  # its new kernels would be kept too: hundreds of MB, and loading no faster
             settings |= _cache_settings(self._cache, self.device, model)
         return core().compile_model(model, self.device, settings)
 
@@ -115,13 +112,9 @@ def _writable(cache: Path) -> Path | None:
 def _cache_settings(cache: Path, device: str, model: ov.Model) -> dict[str, str]:
     """Return OpenVINO's settings to keep a compiled model."""
     settings = {"CACHE_DIR": str(cache)}
+    weights = sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")
     known = core().get_property(device, "SUPPORTED_PROPERTIES")
     # The first is a GPU's sign that it can, the second a CPU's; the CPU of OpenVINO 2025.0 has neither.
-    if _weights(model) > _MOST_WEIGHTS_CACHED and ("CACHE_MODE" in known or "ENABLE_WEIGHTLESS" in known):
+    if weights > _MOST_WEIGHTS_CACHED and ("CACHE_MODE" in known or "ENABLE_WEIGHTLESS" in known):
         settings["CACHE_MODE"] = "OPTIMIZE_SIZE"  # without the weights, which lie beside it
     return settings
-
-
-def _weights(model: ov.Model) -> int:
-    """Return the bytes of a model's constants."""
-    return sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")

@@ -15,8 +15,11 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
+from .configuration import FilmConfiguration
+
 Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
 
+_LEAST_PARAMETERS = 8_000_000  # smaller models have narrow layers
 # Below, the sums take the time that products save, or compiling takes more than a short clip gives back.
 _LEAST_OUTPUTS, _LEAST_INPUTS, _LEAST_PIXELS = 64, 64, 1024
 _MADE, _READ = 4, 6  # rows of the result that are made at once, and of the net that they are made of
@@ -29,13 +32,21 @@ _KERNEL_TRANSFORM = np.array(
     np.float32)
 
 
-def use_winograd(model: ov.Model) -> bool:
+def winograd_pays(configuration: FilmConfiguration, device: str) -> bool:
+    """Return whether a model that is not quantized should use this. GPUs and NPUs have ways of their own."""
+    return device == "CPU" and configuration.parameters() >= _LEAST_PARAMETERS
+
+
+def use_winograd(model: ov.Model, half: bool) -> bool:
     """Replace the wide 3x3 convolutions of a model, whose shapes must be fixed; return whether there was one.
 
-    This is for OpenVINO's CPU plugin. Quantized convolutions stay. Joins and poolings of what is made so are replaced
-    by ones that keep its layout.
+    This is for OpenVINO's CPU plugin. Joins and poolings of what is made so are replaced by ones that keep its layout.
+
+    Args:
+        model: changed in place.
+        half: hold the new kernels, which are twice as large, in f16; bf16 has fewer bits than that.
     """
-    layers = _Layers()
+    layers = _Layers(half)
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "Convolution" and (kernel := _wide_kernel(node)) is not None:
@@ -95,7 +106,8 @@ def _halved(net: Node) -> Node:
 class _Layers:
     """The convolutions of one model. Constants are shared, because each takes time to compile."""
 
-    def __init__(self) -> None:
+    def __init__(self, half: bool) -> None:
+        self._half = half
         self._kernels: dict[str, list[Node]] = {}  # transformed, by the constant's name
         self._constants: dict[tuple[int, ...] | float, Node] = {}
 
@@ -108,7 +120,7 @@ class _Layers:
         """Convolve rows by a kernel (K,C,3,3), which the model has as a constant."""
         name = constant.get_friendly_name()
         if name not in self._kernels:
-            self._kernels[name] = [ops.constant(part[:, :, np.newaxis], shared_memory=True)
+            self._kernels[name] = [_constant(part[:, :, np.newaxis], self._half)
                                    for part in np.tensordot(_KERNEL_TRANSFORM, kernel, (1, 2))]
         height, _, width, channels = _shape(net)
         count = -(-height // _MADE)
@@ -191,6 +203,14 @@ class _Layers:
         if factor not in self._constants:
             self._constants[factor] = ops.constant(np.float32(factor))
         return ops.multiply(net, self._constants[factor])
+
+
+def _constant(kernel: NDArray[np.float32], half: bool) -> Node:
+    if not half:
+        return ops.constant(kernel, shared_memory=True)
+    converted = ops.convert(ops.constant(kernel.astype(np.float16), shared_memory=True), "f32")
+    converted.get_rt_info()["decompression_0"] = ""  # OpenVINO's own mark, without which it would hold them in f32
+    return converted
 
 
 def _made_of(net: Node) -> Node | None:
