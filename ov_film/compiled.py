@@ -12,6 +12,7 @@ from openvino import preprocess
 from .configuration import COARSE_ENCODER, COARSE_FLOW, FUSION, MODELS
 from .devices import core
 from .network import TIME, level_of
+from .winograd import use_winograd
 
 Tensors = dict[str, ov.Tensor]  # by the models' names for them
 ReadModel: TypeAlias = Callable[[str], ov.Model]
@@ -31,13 +32,13 @@ class CompiledModels:
     """
 
     def __init__(self, read: ReadModel, device: str, precision: str, resolution: tuple[int, int],
-                 window: tuple[int, int], cache: Path | None = None) -> None:
+                 window: tuple[int, int], cache: Path | None = None, winograd: bool = False) -> None:
         self.device, self.precision = device, precision
         self.resolution, self.window = resolution, window
         self._lock = threading.Lock()
         self._cache = _writable(cache) if cache else None
         with ThreadPoolExecutor() as threads:
-            compiled = threads.map(lambda name: self._compile(self._shaped(read(name), name)), MODELS)
+            compiled = threads.map(lambda name: self._compile(self._shaped(read(name), name), winograd), MODELS)
             self._compiled = dict(zip(MODELS, compiled, strict=True))
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
@@ -72,9 +73,10 @@ class CompiledModels:
             for model in self._compiled.values():
                 model.release_memory()
 
-    def _compile(self, model: ov.Model) -> ov.CompiledModel:
+    def _compile(self, model: ov.Model, winograd: bool) -> ov.CompiledModel:
         settings = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
-        if self._cache:
+        changed = winograd and use_winograd(model, half=self.precision != "f32")
+        if self._cache and not changed:  # its new kernels would be kept too: hundreds of MB, and loading no faster
             settings |= _cache_settings(self._cache, self.device, model)
         return core().compile_model(model, self.device, settings)
 

@@ -15,15 +15,16 @@ from .tiles import Tile, window_size
 # resolution: bytes, and weights of 4 bytes.
 _LAYERS = {"f32": (3.6, 1040, 640), "bf16": (1.6, 790, 540), "f16": (1.6, 790, 540)}
 _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
-_MOST_WHOLE = 4_000_000_000  # bytes for a pair; a frame that needs more is worked on in windows
-_WINDOW_BYTES = 2_000_000_000  # for the layers and two encodings of one window
+_WINOGRAD_WEIGHTS = {"f32": 4.2, "bf16": 2.9, "f16": 2.9}  # of 4 bytes: the kernels that use_winograd adds
+_MOST_WHOLE = 4_000_000_000  # bytes for a pair, those kernels aside; a frame that needs more is worked on in windows
+_WINDOW_BYTES = {"f32": 3_200_000_000, "bf16": 2_000_000_000, "f16": 2_000_000_000}  # for the layers, two encodings
 _JOINING_BYTES = 130  # a pixel of a frame in windows: what its windows are put together in
 _GROUP = Path("/sys/fs/cgroup")  # of version 2, as containers see their own
 _USUAL_MOTION = 37  # pixels: what windows are laid out for before the motion is known
 
 
-def window_for(configuration: FilmConfiguration, resolution: tuple[int, int], precision: str,
-               tile: Tile) -> tuple[int, int]:
+def window_for(configuration: FilmConfiguration, resolution: tuple[int, int], precision: str, tile: Tile,
+               winograd: bool = False) -> tuple[int, int]:
     """Return the height and width of the windows to work on a padded frame in; the frame's own where that is whole.
 
     The choice rests on nothing but these, so that results do not depend on how much memory happens to be free.
@@ -40,14 +41,16 @@ def window_for(configuration: FilmConfiguration, resolution: tuple[int, int], pr
     pixel_bytes = (_layers_bytes(configuration, some, some, precision)
                    + 2 * _encoding_bytes(configuration, some, some, precision)) / some
     margin = configuration.reach // 2 + _USUAL_MOTION
-    return window_size(*resolution, int(_WINDOW_BYTES / pixel_bytes), margin, multiple)
+    room = _WINDOW_BYTES[precision] - (_winograd_bytes(configuration, precision) if winograd else 0)
+    return window_size(*resolution, int(room / pixel_bytes), margin, multiple)
 
 
 def memory_needed(configuration: FilmConfiguration, resolution: tuple[int, int], window: tuple[int, int],
-                  precision: str, times: int) -> int:
+                  precision: str, times: int, winograd: bool = False) -> int:
     """Return about how many bytes a run takes at its peak, the frames that go in and come out not counted."""
     pixels, window_pixels = resolution[0] * resolution[1], window[0] * window[1]
     return (_FIXED_BYTES + round(_FIXED_WEIGHTS * 4 * configuration.parameters())
+            + (_winograd_bytes(configuration, precision) if winograd else 0)
             + _layers_bytes(configuration, pixels, window_pixels, precision)
             + encodings_bytes(configuration, resolution, window, precision, times))
 
@@ -79,6 +82,10 @@ def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: 
     encodings, with_flow, without_flow = _LAYERS[precision]
     pixel_bytes = without_flow if configuration.image_levels else with_flow
     return round(encodings * _encoding_bytes(configuration, pixels, window_pixels, "f32")) + pixel_bytes * window_pixels
+
+
+def _winograd_bytes(configuration: FilmConfiguration, precision: str) -> int:
+    return round(_WINOGRAD_WEIGHTS[precision] * 4 * configuration.parameters())
 
 
 def check_memory(needed: int, what: str) -> None:

@@ -18,6 +18,7 @@ from .library import checked_manifest, int8_model, model_folder
 from .memory import check_memory, encodings_bytes, memory_needed, window_for
 from .pipeline import Encoding, FilmPipeline, Flow
 from .tiles import Tile, check_tile
+from .winograd import winograd_pays
 
 Method = Literal["recursive", "direct"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -100,6 +101,7 @@ class FilmModel:
         self._int8_psnr: float | None = manifest.int8.get("psnr")
         self._device = device
         self._precision = precision
+        self._winograd = not manifest.int8 and winograd_pays(self._configuration, device.name)
         self._resolution: tuple[int, int] | None = None  # of the last run
         self._holding: tuple[int, int] | None = None  # the resolution whose layers hold memory
         self._compiled = functools.lru_cache(_KEPT_RESOLUTIONS)(self._compile)
@@ -241,8 +243,8 @@ class FilmModel:
         The frames that go in and come out are not counted.
         """
         resolution = self._padded(height, width)
-        measure = encodings_bytes if resolution == self._holding else memory_needed
-        return measure(self._configuration, resolution, self._window(resolution), self._precision, times)
+        run = self._configuration, resolution, self._window(resolution), self._precision, times
+        return encodings_bytes(*run) if resolution == self._holding else memory_needed(*run, self._winograd)
 
     @property
     def identity(self) -> str:
@@ -320,7 +322,7 @@ class FilmModel:
         return height + -height % multiple, width + -width % multiple
 
     def _window(self, resolution: tuple[int, int]) -> tuple[int, int]:
-        return window_for(self._configuration, resolution, self._precision, self._tile)
+        return window_for(self._configuration, resolution, self._precision, self._tile, self._winograd)
 
     def _compile(self, height: int, width: int) -> FilmPipeline:
         def read(name: str) -> ov.Model:
@@ -328,7 +330,7 @@ class FilmModel:
 
         resolution = (height, width)
         models = CompiledModels(read, self._device.name, self._precision, resolution, self._window(resolution),
-                                self._folder / ".cache")
+                                self._folder / ".cache", self._winograd)
         return FilmPipeline(models, self._configuration)
 
 
