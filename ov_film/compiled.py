@@ -37,8 +37,10 @@ class CompiledModels:
         self.resolution, self.window = resolution, window
         self._lock = threading.Lock()
         self._cache = _writable(cache) if cache else None
+        # One by one, as OpenVINO's Python can lock up where graphs are read and changed in several threads.
+        ready = [self._ready(read(name), name, winograd) for name in MODELS]
         with ThreadPoolExecutor() as threads:
-            compiled = threads.map(lambda name: self._compile(self._shaped(read(name), name), winograd), MODELS)
+            compiled = threads.map(lambda model: core().compile_model(model[0], device, model[1]), ready)
             self._compiled = dict(zip(MODELS, compiled, strict=True))
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
@@ -73,12 +75,14 @@ class CompiledModels:
             for model in self._compiled.values():
                 model.release_memory()
 
-    def _compile(self, model: ov.Model, winograd: bool) -> ov.CompiledModel:
+    def _ready(self, model: ov.Model, name: str, winograd: bool) -> tuple[ov.Model, dict[str, str]]:
+        """Return a model as it is to be compiled, and the settings to do so with."""
+        model = self._shaped(model, name)
         settings = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
         changed = winograd and use_winograd(model, half=self.precision != "f32")
         if self._cache and not changed:  # its new kernels would be kept too: hundreds of MB, and loading no faster
             settings |= _cache_settings(self._cache, self.device, model)
-        return core().compile_model(model, self.device, settings)
+        return model, settings
 
     def _shaped(self, model: ov.Model, name: str) -> ov.Model:
         """Fix a model's shapes, and let features pass between models in the type that the layers compute in."""

@@ -21,10 +21,10 @@ Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
 
 _LEAST_PARAMETERS = 8_000_000  # smaller models have narrow layers
 # Below, the sums take the time that products save, or compiling takes more than a short clip gives back.
-_LEAST_OUTPUTS, _LEAST_INPUTS, _LEAST_PIXELS = 64, 64, 1024
+_LEAST_OUTPUTS, _LEAST_INPUTS, _LEAST_PIXELS = 128, 128, 1024
 _MADE, _READ = 4, 6  # rows of the result that are made at once, and of the net that they are made of
-# All strips of a layer use the same memory. Smaller ones stay nearer to the processor, but take longer to compile.
-_STRIP_VALUES = 16 << 20  # of sums
+# All strips of a layer use the same memory. Smaller ones take longer to compile.
+_STRIP_VALUES = 64 << 20  # of sums
 _NEAR, _FAR = 2 / 3, 3 / 2  # the points; as one is the other's inverse, no more factors are needed
 _KERNEL_TRANSFORM = np.array(
     [[1, 0, 0]] + [[point ** tap / (2 * point ** 2 * (point ** 2 - other ** 2)) for tap in range(3)]
@@ -207,8 +207,8 @@ class _Layers:
 
 def _constant(kernel: NDArray[np.float32], half: bool) -> Node:
     if not half:
-        return ops.constant(kernel, shared_memory=True)
-    converted = ops.convert(ops.constant(kernel.astype(np.float16), shared_memory=True), "f32")
+        return ops.constant(kernel)
+    converted = ops.convert(ops.constant(kernel.astype(np.float16)), "f32")
     converted.get_rt_info()["decompression_0"] = ""  # OpenVINO's own mark, without which it would hold them in f32
     return converted
 

@@ -14,7 +14,7 @@ from ov_film.model import FilmModel
 from ov_film.winograd import use_winograd, winograd_pays
 
 
-def _model(height: int, width: int, channels: tuple[int, int] = (64, 72), size: int = 3) -> ov.Model:
+def _model(height: int, width: int, channels: tuple[int, int] = (128, 136), size: int = 3) -> ov.Model:
     """Convolve, add a bias and another field, activate, join with what went in, and halve."""
     random = np.random.default_rng(0)
     inputs, outputs = channels
@@ -55,7 +55,7 @@ def test_it_agrees_with_the_plain_convolution(size: tuple[int, int], strip: int,
 
 def test_strips_take_so_many_values_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
-    for strip in (1 << 30, 6 * 4 * 48 * 64, 1):  # all, 4 of 8 sets of rows, one
+    for strip in (1 << 30, 6 * 4 * 48 * 128, 1):  # all, 4 of 8 sets of rows, one
         monkeypatch.setattr(winograd, "_STRIP_VALUES", strip)
         model = _model(32, 48)
         use_winograd(model, half=False)
@@ -80,7 +80,7 @@ def test_results_are_the_same_from_run_to_run() -> None:
     assert all(np.array_equal(*pair) for pair in zip(once, again, strict=True))
 
 
-@pytest.mark.parametrize("arguments", [(16, 48), (32, 48, (32, 64)), (32, 48, (64, 32)), (32, 48, (64, 64), 1)])
+@pytest.mark.parametrize("arguments", [(16, 48), (32, 48, (64, 128)), (32, 48, (128, 64)), (32, 48, (128, 128), 1)])
 def test_narrow_small_and_other_convolutions_stay(arguments: tuple) -> None:
     model = _model(*arguments)
     before = len(model.get_ops())
@@ -89,15 +89,15 @@ def test_narrow_small_and_other_convolutions_stay(arguments: tuple) -> None:
 
 
 def test_quantized_kernels_stay() -> None:
-    net = ops.parameter([1, 64, 32, 48], np.float32)
-    kernel = ops.multiply(ops.convert(ops.constant(np.ones((64, 64, 3, 3), np.int8)), "f32"), np.float32(0.1))
+    net = ops.parameter([1, 128, 32, 48], np.float32)
+    kernel = ops.multiply(ops.convert(ops.constant(np.ones((128, 128, 3, 3), np.int8)), "f32"), np.float32(0.1))
     made = ops.convolution(net, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
     assert not use_winograd(ov.Model([made], [net]), half=False)
 
 
 def test_one_kernel_is_transformed_once_however_often_it_is_used() -> None:
-    net = ops.parameter([1, 64, 32, 48], np.float32)
-    kernel = ops.constant(np.ones((64, 64, 3, 3), np.float32))
+    net = ops.parameter([1, 128, 32, 48], np.float32)
+    kernel = ops.constant(np.ones((128, 128, 3, 3), np.float32))
     made = [ops.convolution(part, kernel, [1, 1], [1, 1], [1, 1], [1, 1]) for part in (net, ops.relu(net))]
     model = ov.Model(made, [net])
     assert use_winograd(model, half=False)
