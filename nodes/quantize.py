@@ -68,9 +68,10 @@ class Quantize:
         if same or (figures and not replace):
             what = "made earlier of these frames" if same else "made of other frames; turn on replace to make it anew"
         else:
-            what = "made of these frames, in place of one of other frames" if figures else "made of these frames"
-            show = host.progress(_PROGRESS_STEPS)
             output = int8_folder(model.folder)
+            replaced = figures and output.is_dir()  # film_lite's own lies elsewhere, and stays
+            what = "made of these frames, in place of one of other frames" if replaced else "made of these frames"
+            show = host.progress(_PROGRESS_STEPS)
             figures = quantize(model.folder, pairs, output,
                                lambda share: show(round(share * _PROGRESS_STEPS), None)).int8
         folder = int8_model(model.folder, host.models_folders())

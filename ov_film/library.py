@@ -156,7 +156,8 @@ def installed_model(name: str, folders: Iterable[Path] | None = None) -> Path:
     if name not in models:
         remedy = (f"run python install.py in {_PACK}, with ComfyUI's Python, to fetch it" if name == FULL_MODEL
                   else "choose one of these")
-        raise FilmError(f"Model {name!r} is not installed (installed: {', '.join(models)}): {remedy}.")
+        exact = ", ".join(model for model in models if not model.endswith(INT8_SUFFIX))
+        raise FilmError(f"Model {name!r} is not installed (installed: {exact}): {remedy}.")
     return models[name]
 
 
