@@ -107,7 +107,7 @@ def test_one_kernel_is_transformed_once_however_often_it_is_used() -> None:
 
 
 def test_it_is_for_the_full_model_on_a_cpu(small_folder: Path) -> None:
-    full = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 256))
+    full = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 512))
     assert winograd_pays(full, "CPU") and not winograd_pays(full, "GPU") and not winograd_pays(full, "NPU")
     for name in ("film_lite", small_folder):
         assert not FilmModel.load(name, "CPU", "f32")._winograd

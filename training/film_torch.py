@@ -25,7 +25,7 @@ FARTHEST = 2.0  # pixels, of a displacement
 class FilmConfig:
     """Widths and depths; the defaults are film_lite's.
 
-    The released network has 64 filters, flow filters 32, 64, 128, 256, fusion filters 64, 128, 256, 256, no image
+    The released network has 64 filters, flow filters 32, 64, 128, 256, fusion filters 64, 128, 256, 512, no image
     levels, and blends nothing.
     """
 
