@@ -27,7 +27,7 @@ def seen(server: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         pytest.skip("no node, Chromium or playwright-core (npm install --prefix tests/page)")
     shots = tmp_path_factory.mktemp("page")
     command = [node, str(PAGE / "page.mjs"), chromium, server.address, str(EXAMPLES), str(shots)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RUN_SECONDS)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=RUN_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     print(f"screenshots: {shots}")
     return dict(json.loads(done.stdout))
