@@ -17,6 +17,25 @@ from tests.clips import moving, run, times_of, write_clip
 F = Fraction
 
 
+def test_a_run_that_is_killed_goes_on(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", moving(100))
+    child = textwrap.dedent("""
+        import os, signal, sys
+        from pathlib import Path
+        from tests.clips import run
+        def kill(done, total, frame):
+            if done == 130:
+                os.kill(os.getpid(), signal.SIGKILL)
+        run(Path(sys.argv[1]), Path(sys.argv[2]), on_frame=kill)""")
+    output = tmp_path / "out.mp4"
+    done = subprocess.run([sys.executable, "-c", child, str(source), str(output)], check=False)
+    assert done.returncode == -signal.SIGKILL and not output.exists()
+    report = run(source, output)
+    assert (report.resumed, report.frames) == (120, 200)
+    assert times_of(output) == [F(number, 48) for number in range(200)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
 def test_a_run_that_is_killed_at_the_end_leaves_nothing_behind(tmp_path: Path) -> None:
     source, output = write_clip(tmp_path / "in.mp4", moving(10)), tmp_path / "out.mp4"
     child = textwrap.dedent("""
