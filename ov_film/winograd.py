@@ -8,7 +8,6 @@ et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for D
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
 import openvino as ov
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from .configuration import FilmConfiguration
-
-Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
+from .layers import Node
 
 _LEAST_PARAMETERS = 8_000_000  # smaller models have narrow layers
 # Below, the sums take the time that products save, or compiling takes more than a short clip gives back.
