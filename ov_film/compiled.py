@@ -79,7 +79,7 @@ class CompiledModels:
         """Return a model as it is to be compiled, and the settings to do so with."""
         model = self._shaped(model, name)
         settings = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
-        changed = winograd and use_winograd(model, half=self.precision != "f32")
+        changed = winograd and use_winograd(model, _TYPES[self.precision])
         if self._cache and not changed:  # its new kernels would be kept too: hundreds of MB, and loading no faster
             settings |= _cache_settings(self._cache, self.device, model)
         return model, settings

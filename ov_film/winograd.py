@@ -23,6 +23,7 @@ _LEAST_OUTPUTS, _LEAST_INPUTS, _LEAST_PIXELS = 128, 128, 1024
 _MADE, _READ = 4, 6  # rows of the result that are made at once, and of the net that they are made of
 # All strips of a layer use the same memory. Smaller ones take longer to compile.
 _STRIP_VALUES = 64 << 20  # of sums
+_AT_A_TIME = 1 << 14  # of a kernel's inputs by outputs
 _NEAR, _FAR = 2 / 3, 3 / 2  # the points; as one is the other's inverse, no more factors are needed
 _KERNEL_TRANSFORM = np.array(
     [[1, 0, 0]] + [[point ** tap / (2 * point ** 2 * (point ** 2 - other ** 2)) for tap in range(3)]
@@ -35,16 +36,16 @@ def winograd_pays(configuration: FilmConfiguration, device: str) -> bool:
     return device == "CPU" and configuration.parameters() >= _LEAST_PARAMETERS
 
 
-def use_winograd(model: ov.Model, half: bool) -> bool:
+def use_winograd(model: ov.Model, element_type: ov.Type) -> bool:
     """Replace the wide 3x3 convolutions of a model, whose shapes must be fixed; return whether there was one.
 
     This is for OpenVINO's CPU plugin. Joins and poolings of what is made so are replaced by ones that keep its layout.
 
     Args:
         model: changed in place.
-        half: hold the new kernels, which are twice as large, in f16; bf16 has fewer bits than that.
+        element_type: what the new kernels, which are twice as large, are held in: that which layers compute in.
     """
-    layers = _Layers(half)
+    layers = _Layers(element_type)
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         if kind == "Convolution" and (kernel := _wide_kernel(node)) is not None:
@@ -104,8 +105,8 @@ def _halved(net: Node) -> Node:
 class _Layers:
     """The convolutions of one model. Constants are shared, because each takes time to compile."""
 
-    def __init__(self, half: bool) -> None:
-        self._half = half
+    def __init__(self, element_type: ov.Type) -> None:
+        self._element_type = element_type
         self._kernels: dict[str, list[Node]] = {}  # transformed, by the constant's name
         self._constants: dict[tuple[int, ...] | float, Node] = {}
 
@@ -118,8 +119,7 @@ class _Layers:
         """Convolve rows by a kernel (K,C,3,3), which the model has as a constant."""
         name = constant.get_friendly_name()
         if name not in self._kernels:
-            self._kernels[name] = [_constant(part[:, :, np.newaxis], self._half)
-                                   for part in np.tensordot(_KERNEL_TRANSFORM, kernel, (1, 2))]
+            self._kernels[name] = _transformed(kernel, self._element_type)
         height, _, width, channels = _shape(net)
         count = -(-height // _MADE)
         size = -(-count // -(-_READ * count * width * channels // _STRIP_VALUES))
@@ -147,11 +147,11 @@ class _Layers:
         rows = [self._every_fourth(net, _MADE * start - 1 + row, count) for row in range(_READ)]
         # In one tensor, so that all sums come before the products: OpenVINO then makes those that share some in one.
         sums = ops.split(ops.concat(self._row_sums(rows), 0), np.int64(0), _READ).outputs()
-        products = [self.rows(ops.convolution(self.from_rows(part), kernel, [1, 1], [0, 1], [0, 1], [1, 1]))
+        products = [ops.convolution(self.from_rows(part), kernel, [1, 1], [0, 1], [0, 1], [1, 1])
                     for part, kernel in zip(sums, kernels, strict=True)]
-        net = ops.concat(self._product_sums(products), 1)
+        net = ops.transpose(ops.concat(self._product_sums(products), 3), self._integers(0, 2, 3, 1))
         _, _, width, outputs = _shape(net)
-        return self._reshaped(net, _MADE * count, 1, width, outputs)
+        return self._reshaped(net, _MADE * count, 1, width // _MADE, outputs)
 
     def _every_fourth(self, net: Node, first: int, count: int) -> Node:
         """Return so many rows, four apart; those outside the net are 0."""
@@ -203,12 +203,34 @@ class _Layers:
         return ops.multiply(net, self._constants[factor])
 
 
-def _constant(kernel: NDArray[np.float32], half: bool) -> Node:
-    if not half:
-        return ops.constant(kernel)
-    converted = ops.convert(ops.constant(kernel.astype(np.float16)), "f32")
-    converted.get_rt_info()["decompression_0"] = ""  # OpenVINO's own mark, without which it would hold them in f32
-    return converted
+def _transformed(kernel: NDArray[np.float32], element_type: ov.Type) -> list[Node]:
+    """Return the six kernels (K,C,1,3) of a kernel (K,C,3,3), held in a type and read in f32."""
+    outputs, inputs, *_ = kernel.shape
+    kept = [ov.Tensor(element_type, [outputs, inputs, 1, 3]) for _ in range(_READ)]
+    # By columns, as products of 9 values by 9x3 are as fast as memory; so many at a time as stay in the cache.
+    taps = kernel.reshape(-1, 9)
+    transforms = [np.kron(row[:, np.newaxis], np.eye(3, dtype=np.float32)) for row in _KERNEL_TRANSFORM]
+    for start in range(0, len(taps), _AT_A_TIME):
+        part = taps[start:start + _AT_A_TIME]
+        for transform, tensor in zip(transforms, kept, strict=True):
+            values = tensor.data.reshape(-1, 3)[start:start + _AT_A_TIME]
+            if element_type == ov.Type.bf16:
+                values.view(np.uint16)[...] = _upper_halves(part @ transform)
+            else:
+                values[...] = part @ transform
+    constants: list[Node] = [ov.op.Constant(tensor, shared_memory=True) for tensor in kept]
+    if element_type == ov.Type.f32:
+        return constants
+    constants = [ops.convert(constant, "f32") for constant in constants]
+    for constant in constants:
+        constant.get_rt_info()["decompression_0"] = ""  # OpenVINO's own mark, without which it would hold them in f32
+    return constants
+
+
+def _upper_halves(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return values as bf16, rounded."""
+    bits = values.view(np.uint32)
+    return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16)
 
 
 def _made_of(net: Node) -> Node | None:

@@ -47,7 +47,7 @@ def test_it_agrees_with_the_plain_convolution(size: tuple[int, int], strip: int,
     monkeypatch.setattr(winograd, "_STRIP_VALUES", strip)
     plain = _run(_model(*size))
     model = _model(*size)
-    assert use_winograd(model, half=False)
+    assert use_winograd(model, ov.Type.f32)
     assert set(map(tuple, _convolutions(model))) == {(1, 3)}
     for made, expected in zip(_run(model), plain, strict=True):
         assert np.abs(made - expected).max() < 2e-6 * np.abs(expected).max()
@@ -58,7 +58,7 @@ def test_strips_take_so_many_values_at_most(monkeypatch: pytest.MonkeyPatch) -> 
     for strip in (1 << 30, 6 * 4 * 48 * 128, 1):  # all, 4 of 8 sets of rows, one
         monkeypatch.setattr(winograd, "_STRIP_VALUES", strip)
         model = _model(32, 48)
-        use_winograd(model, half=False)
+        use_winograd(model, ov.Type.f32)
         counts.append(len(_convolutions(model)))
     assert counts == [6, 12, 48]
 
@@ -68,14 +68,14 @@ def test_bf16_stays_near_f32() -> None:
         pytest.skip("this processor computes in f32 alone")
     expected, plain = _run(_model(32, 48)), _run(_model(32, 48), "bf16")
     model = _model(32, 48)
-    use_winograd(model, half=True)
+    use_winograd(model, ov.Type.bf16)
     for made, low, exact in zip(_run(model, "bf16"), plain, expected, strict=True):
         assert np.sqrt(((made - exact) ** 2).mean()) < 4 * np.sqrt(((low - exact) ** 2).mean())
 
 
 def test_results_are_the_same_from_run_to_run() -> None:
     model = _model(48, 40)
-    use_winograd(model, half=False)
+    use_winograd(model, ov.Type.f32)
     once, again = _run(model), _run(model)
     assert all(np.array_equal(*pair) for pair in zip(once, again, strict=True))
 
@@ -84,7 +84,7 @@ def test_results_are_the_same_from_run_to_run() -> None:
 def test_narrow_small_and_other_convolutions_stay(arguments: tuple) -> None:
     model = _model(*arguments)
     before = len(model.get_ops())
-    assert not use_winograd(model, half=False)
+    assert not use_winograd(model, ov.Type.f32)
     assert len(model.get_ops()) == before
 
 
@@ -92,7 +92,7 @@ def test_quantized_kernels_stay() -> None:
     net = ops.parameter([1, 128, 32, 48], np.float32)
     kernel = ops.multiply(ops.convert(ops.constant(np.ones((128, 128, 3, 3), np.int8)), "f32"), np.float32(0.1))
     made = ops.convolution(net, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
-    assert not use_winograd(ov.Model([made], [net]), half=False)
+    assert not use_winograd(ov.Model([made], [net]), ov.Type.f32)
 
 
 def test_one_kernel_is_transformed_once_however_often_it_is_used() -> None:
@@ -100,7 +100,7 @@ def test_one_kernel_is_transformed_once_however_often_it_is_used() -> None:
     kernel = ops.constant(np.ones((128, 128, 3, 3), np.float32))
     made = [ops.convolution(part, kernel, [1, 1], [1, 1], [1, 1], [1, 1]) for part in (net, ops.relu(net))]
     model = ov.Model(made, [net])
-    assert use_winograd(model, half=False)
+    assert use_winograd(model, ov.Type.f32)
     kernels = [node for node in model.get_ops() if node.get_type_name() == "Constant" and len(node.get_output_shape(0))
                == 4 and node.get_output_shape(0)[-1] == 3]
     assert len(kernels) == 6
