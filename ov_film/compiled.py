@@ -18,7 +18,7 @@ Tensors = dict[str, ov.Tensor]  # by the models' names for them
 ReadModel: TypeAlias = Callable[[str], ov.Model]
 
 _MOST_CACHED = 64  # files: five models for each device, precision, resolution and window
-_MOST_WEIGHTS_CACHED = 8 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
+_MOST_WEIGHTS_CACHED = 16 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
@@ -37,11 +37,14 @@ class CompiledModels:
         self.resolution, self.window = resolution, window
         self._lock = threading.Lock()
         self._cache = _writable(cache) if cache else None
-        # One by one, as OpenVINO's Python can lock up where graphs are read and changed in several threads.
-        ready = [self._ready(read(name), name, winograd) for name in MODELS]
+        # While some are compiled the next is made ready, fusion first, which takes longest. One thread alone reads and
+        # changes graphs: where several did, OpenVINO's Python could lock up.
         with ThreadPoolExecutor() as threads:
-            compiled = threads.map(lambda model: core().compile_model(model[0], device, model[1]), ready)
-            self._compiled = dict(zip(MODELS, compiled, strict=True))
+            compiled = {}
+            for name in reversed(MODELS):
+                model, settings = self._ready(read(name), name, winograd)
+                compiled[name] = threads.submit(core().compile_model, model, device, settings)
+            self._compiled = {name: model.result() for name, model in compiled.items()}
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
         """Run a model on what it needs of the inputs; the request is made anew, because one holds its tensors."""
@@ -80,8 +83,8 @@ class CompiledModels:
         model = self._shaped(model, name)
         settings = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
         changed = winograd and use_winograd(model, _TYPES[self.precision])
-        if self._cache and not changed:  # its new kernels would be kept too: hundreds of MB, and loading no faster
-            settings |= _cache_settings(self._cache, self.device, model)
+        if self._cache:
+            settings |= _cache_settings(self._cache, self.device, model, changed)
         return model, settings
 
     def _shaped(self, model: ov.Model, name: str) -> ov.Model:
@@ -113,12 +116,15 @@ def _writable(cache: Path) -> Path | None:
     return cache
 
 
-def _cache_settings(cache: Path, device: str, model: ov.Model) -> dict[str, str]:
-    """Return OpenVINO's settings to keep a compiled model."""
-    settings = {"CACHE_DIR": str(cache)}
+def _cache_settings(cache: Path, device: str, model: ov.Model, changed: bool) -> dict[str, str]:
+    """Return OpenVINO's settings to keep a compiled model; where its weights were changed, only if they are few."""
     weights = sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")
+    if weights <= _MOST_WEIGHTS_CACHED:
+        return {"CACHE_DIR": str(cache)}
+    if changed:  # they would be kept too, hundreds of MB, and save a tenth of the time
+        return {}
     known = core().get_property(device, "SUPPORTED_PROPERTIES")
     # The first is a GPU's sign that it can, the second a CPU's; the CPU of OpenVINO 2025.0 has neither.
-    if weights > _MOST_WEIGHTS_CACHED and ("CACHE_MODE" in known or "ENABLE_WEIGHTLESS" in known):
-        settings["CACHE_MODE"] = "OPTIMIZE_SIZE"  # without the weights, which lie beside it
-    return settings
+    weightless = "CACHE_MODE" in known or "ENABLE_WEIGHTLESS" in known
+    # Without the weights, which lie beside it.
+    return {"CACHE_DIR": str(cache)} | ({"CACHE_MODE": "OPTIMIZE_SIZE"} if weightless else {})

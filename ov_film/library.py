@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,16 @@ def read_manifest(folder: Path) -> Manifest:
 
 def file_checksums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a model; raises FileNotFoundError where one is missing."""
-    checksums = {}
-    for name in MODEL_FILES:
-        checksums[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    return checksums
+    with ThreadPoolExecutor() as threads:
+        return dict(zip(MODEL_FILES, threads.map(_checksum, (folder / name for name in MODEL_FILES)), strict=True))
+
+
+def _checksum(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as opened:
+        while part := opened.read(1 << 18):
+            found.update(part)
+    return found.hexdigest()
 
 
 def checked_manifest(folder: Path) -> Manifest:

@@ -15,6 +15,7 @@ import torch
 
 from ov_film import FilmModel, cli, quantize
 from ov_film.calibration import pairs_of, read_pairs
+from ov_film.devices import core
 from ov_film.errors import FilmError
 from ov_film.frames import Frame, write_png
 from ov_film.library import MANIFEST, read_manifest
@@ -50,6 +51,15 @@ def test_the_int8_version_runs_in_integers_and_is_near_f32(folder: Path) -> None
     assert "FakeQuantize" in xml and 'element_type="i8"' in xml
     psnr = read_manifest(folder.parent / "film_lite_int8").int8["psnr"]
     assert psnr >= quantize.LEAST_PSNR and f"int8 ({psnr:.1f} dB against f32)" in str(model.report())
+
+
+def test_features_are_quantized_before_the_warp_and_images_that_are_blended_are_not(folder: Path) -> None:
+    model = core().read_model(folder.parent / "film_lite_int8" / "fusion.xml")
+    readers = {port.any_name: {reader.get_node().get_type_name() for reader in port.get_target_inputs()}
+               for port in model.inputs}
+    for end in ("first", "last"):
+        assert readers[f"{end}_features_1"] == {"FakeQuantize"}
+        assert readers[f"{end}_image_0"] == {"Reshape", "Slice"}
 
 
 def test_int8_gives_the_same_frame_every_time(folder: Path) -> None:
