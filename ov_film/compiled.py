@@ -9,9 +9,10 @@ from typing import TypeAlias
 import openvino as ov
 from openvino import preprocess
 
-from .configuration import COARSE_ENCODER, COARSE_FLOW, FUSION, MODELS
+from .configuration import COARSE_ENCODER, COARSE_FLOW, FUSION, MATCHING, MODELS, FilmConfiguration
 from .devices import core
-from .network import TIME, level_of
+from .matching import build_matching
+from .network import TIME, encoding_channels, level_of
 from .winograd import use_winograd
 
 Tensors = dict[str, ov.Tensor]  # by the models' names for them
@@ -23,7 +24,7 @@ _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
 class CompiledModels:
-    """The five models. Calls from several threads take turns.
+    """The five models, and the one for matching where a configuration has it. Calls from several threads take turns.
 
     Attributes:
         device, precision: what they were compiled for.
@@ -31,8 +32,9 @@ class CompiledModels:
         window: height and width that the fine levels and fusion are worked on at; the resolution if that is whole.
     """
 
-    def __init__(self, read: ReadModel, device: str, precision: str, resolution: tuple[int, int],
-                 window: tuple[int, int], cache: Path | None = None, winograd: bool = False) -> None:
+    def __init__(self, read: ReadModel, configuration: FilmConfiguration, device: str, precision: str,
+                 resolution: tuple[int, int], window: tuple[int, int], cache: Path | None = None,
+                 winograd: bool = False) -> None:
         self.device, self.precision = device, precision
         self.resolution, self.window = resolution, window
         self._lock = threading.Lock()
@@ -44,6 +46,9 @@ class CompiledModels:
             for name in reversed(MODELS):
                 model, settings = self._ready(read(name), name, winograd)
                 compiled[name] = threads.submit(core().compile_model, model, device, settings)
+            if configuration.matches:
+                model, settings = self._matching(configuration)
+                compiled[MATCHING] = threads.submit(core().compile_model, model, "CPU", settings)
             self._compiled = {name: model.result() for name, model in compiled.items()}
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
@@ -87,9 +92,18 @@ class CompiledModels:
             settings |= _cache_settings(self._cache, self.device, model, changed)
         return model, settings
 
+    def _matching(self, configuration: FilmConfiguration) -> tuple[ov.Model, dict[str, str]]:
+        """Return the model for matching likewise: in f32, and for CPUs, which are everywhere, as it is small."""
+        level = configuration.fine_levels
+        height, width = (side >> level for side in self.resolution)
+        channels = encoding_channels(configuration)[f"features_{level}"]
+        model = self._shaped(build_matching(MATCHING, level, height, width, channels), MATCHING)
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        return model, settings | ({"CACHE_DIR": str(self._cache)} if self._cache else {})
+
     def _shaped(self, model: ov.Model, name: str) -> ov.Model:
         """Fix a model's shapes, and let features pass between models in the type that the layers compute in."""
-        height, width = self.resolution if name in (COARSE_ENCODER, COARSE_FLOW) else self.window
+        height, width = self.resolution if name in (COARSE_ENCODER, COARSE_FLOW, MATCHING) else self.window
         shapes = {}
         for port in model.inputs:
             if port.any_name == TIME:

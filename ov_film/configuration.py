@@ -22,6 +22,7 @@ TENSOR_NAME = re.compile(
 # The models that the network is built as (see network.py).
 FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
+MATCHING = "matching"  # has no weights, and is in no file (see matching.py)
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
 _COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
@@ -62,6 +63,11 @@ class FilmConfiguration:
     def fine_levels(self) -> int:
         """Levels that are too large to be handled whole in a large frame; from the fourth on they are 1/64 and less."""
         return min(3, self.pyramid_levels - 1)
+
+    @property
+    def matches(self) -> bool:
+        """Whether the flows of the finest coarse level are corrected by matching; fusion must read its images."""
+        return self.blends and self.fine_levels < self.fusion_levels
 
     @property
     def multiple(self) -> int:

@@ -77,7 +77,7 @@ class _Network:
     def midpoint(self, frames: Frames) -> NDArray[np.float32]:
         """Return the midpoint of two frames (1,H,W,3) in f32, not clamped."""
         size = (frames[0].shape[1], frames[0].shape[2])
-        models = CompiledModels(lambda name: self.models[name].clone(), "CPU", "f32", size, size)
+        models = CompiledModels(lambda name: self.models[name].clone(), self.configuration, "CPU", "f32", size, size)
         pipeline = FilmPipeline(models, self.configuration)
         pair = pipeline.pair(*(pipeline.encode(frame[0]) for frame in frames))
         return next(pipeline.unclamped(pair, [0.5]))[np.newaxis]

@@ -329,8 +329,8 @@ class FilmModel:
             return core().read_model(self._folder / f"{name}.xml")
 
         resolution = (height, width)
-        models = CompiledModels(read, self._device.name, self._precision, resolution, self._window(resolution),
-                                self._folder / ".cache", self._winograd)
+        models = CompiledModels(read, self._configuration, self._device.name, self._precision, resolution,
+                                self._window(resolution), self._folder / ".cache", self._winograd)
         return FilmPipeline(models, self._configuration)
 
 

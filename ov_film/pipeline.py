@@ -8,7 +8,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from .compiled import CompiledModels, Tensors
-from .configuration import COARSE_ENCODER, COARSE_FLOW, FINE_ENCODER, FINE_FLOW, FUSION, FilmConfiguration
+from .configuration import COARSE_ENCODER, COARSE_FLOW, FINE_ENCODER, FINE_FLOW, FUSION, MATCHING, FilmConfiguration
 from .errors import FilmError
 from .frames import Frame, padded
 from .network import DIRECTIONS, ENDS, TIME, encoding_channels, level_of
@@ -77,7 +77,11 @@ class FilmPipeline:
 
     def pair(self, first: Encoding, last: Encoding) -> Pair:
         """Find the flows between two encoded frames."""
-        flows = self._models.run(COARSE_FLOW, _both(first.coarse, last.coarse))
+        coarse = _both(first.coarse, last.coarse)
+        flows = self._models.run(COARSE_FLOW, coarse)
+        if self._configuration.matches:
+            found = self._models.run(MATCHING, coarse | flows)
+            flows |= {name.replace("match", "flow"): flow for name, flow in found.items()}
         if first.fine is not None and last.fine is not None:
             flows |= self._models.run(FINE_FLOW, _both(first.fine, last.fine) | flows)
         return Pair(first, last, flows)

@@ -20,7 +20,7 @@ from openvino import opset13 as ops
 
 from .calibration import Pair, checksum, cut
 from .compiled import CompiledModels, ReadModel, Tensors
-from .configuration import FUSION, MODELS
+from .configuration import FUSION, MODELS, FilmConfiguration
 from .convert import check_output, write_model
 from .devices import choose_device, choose_precision, core
 from .errors import FilmError
@@ -154,7 +154,7 @@ def _inputs_seen(read: ReadModel, manifest: Manifest, pairs: Sequence[Pair],
     """Return what goes into each model while crops of pairs are interpolated, in f32."""
     multiple = manifest.configuration.multiple
     size = -(-_CROP // multiple) * multiple
-    models = _Recording(read, "CPU", "f32", (size, size), (size, size))
+    models = _Recording(read, manifest.configuration, "CPU", "f32", (size, size), (size, size))
     pipeline = FilmPipeline(models, manifest.configuration)
     count = math.ceil(_CROPS / len(pairs))
     for index, (first, last) in enumerate(pairs):
@@ -174,13 +174,14 @@ def _filled(crop: Frame, size: int) -> Frame:
 class _Recording(CompiledModels):
     """Compiled models that keep what goes into them."""
 
-    def __init__(self, read: ReadModel, device: str, precision: str, resolution: tuple[int, int],
-                 window: tuple[int, int]) -> None:
-        super().__init__(read, device, precision, resolution, window)
+    def __init__(self, read: ReadModel, configuration: FilmConfiguration, device: str, precision: str,
+                 resolution: tuple[int, int], window: tuple[int, int]) -> None:
+        super().__init__(read, configuration, device, precision, resolution, window)
         self.seen: dict[str, list[Inputs]] = {name: [] for name in MODELS}
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
-        self.seen[name].append({needed: inputs[needed].data.copy() for needed in self.inputs(name)})
+        if name in self.seen:
+            self.seen[name].append({needed: inputs[needed].data.copy() for needed in self.inputs(name)})
         return super().run(name, inputs)
 
 
@@ -243,7 +244,8 @@ def _midpoints(models: Mapping[str, ov.Model], manifest: Manifest, precision: st
                pairs: Sequence[Pair]) -> list[Frame]:
     multiple = manifest.configuration.multiple
     height, width = (-(-side // multiple) * multiple for side in pairs[0][0].shape[:2])
-    compiled = CompiledModels(lambda name: models[name].clone(), "CPU", precision, (height, width), (height, width))
+    compiled = CompiledModels(lambda name: models[name].clone(), manifest.configuration, "CPU", precision,
+                              (height, width), (height, width))
     pipeline = FilmPipeline(compiled, manifest.configuration)
     return [next(pipeline.frames(pipeline.pair(pipeline.encode(first), pipeline.encode(last)), [0.5]))
             for first, last in pairs]

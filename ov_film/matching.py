@@ -1,0 +1,146 @@
+"""What a flow pyramid loses: things that move farther than they are large. Patches are compared to find them.
+
+Coarse to fine, the flow follows what the coarsest levels still see, so a small thing that moves far gets the flow of
+what is around it. Here each patch of one level is compared with all those in reach in the other frame. A match is
+trusted where it fits far better than what the flow leads to, and where the other frame's match leads back.
+"""
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset13 as ops
+
+from .layers import Layers, Node
+from .network import DIRECTIONS, ENDS
+
+_BLOCK = 8  # pixels, a side: their patches are compared with the same ones
+_REACH = 10  # pixels, to each side of a block
+_PATCH = 7  # pixels, a side
+_FARNESS = 6e-5  # squared difference of colours, in [0,1], that counts like a pixel away from where the flow leads
+_POOR = 0.05  # difference of colours from which a flow is in doubt
+_BETTER = 0.7  # of that difference, what a match may have at most
+_MISSED = 1  # pixels that the match of a match may miss by
+_FARTHER = 1  # pixels, of x or y, that match and flow differ by at least
+
+
+def build_matching(name: str, level: int, height: int, width: int, channels: int) -> ov.Model:
+    """Return the model that corrects both flows of a level; it has no weights.
+
+    It reads first_features_<level> and last_features_<level> (1,h,w,channels), images in [0,1] in front, and
+    forward_flow_<level> and backward_flow_<level> (1,h,w,2), x and y in pixels, and gives forward_match_<level> and
+    backward_match_<level>, the same but for where a match is trusted.
+
+    Args:
+        name: the model's.
+        level: the pyramid level.
+        height, width: its size, in pixels.
+        channels: of its features, images included.
+    """
+    ends = [_input(f"{end}_features_{level}", height, width, channels) for end in ENDS]
+    flows = [_input(f"{direction}_flow_{level}", height, width, 2) for direction in DIRECTIONS]
+    grid = _Grid(height, width)
+    front = [np.array([side], np.int64) for side in (0, 3, 1, 3)]
+    patches = [_patches(ops.slice(features, *front)) for features in ends]
+    pairs = list(zip(patches, patches[::-1], flows, strict=True))
+    targets = [grid.most_alike(own, other, flow) for own, other, flow in pairs]
+    matches = [ops.subtract(grid.places(target), grid.all) for target in targets]
+    layers = Layers({})
+    results = []
+    for direction, (own, other, flow), target, match, back in zip(DIRECTIONS, pairs, targets, matches, matches[::-1],
+                                                                  strict=True):
+        by_flow = _difference(own, layers.sample(other, layers.places(flow, level), 3 * _PATCH ** 2))
+        by_match = _difference(own, grid.read(other, target))
+        missed = _largest(ops.add(match, grid.read(back, target)))
+        trusted = [ops.greater(by_flow, np.float32(_POOR ** 2)),
+                   ops.less(by_match, ops.multiply(by_flow, np.float32(_BETTER ** 2))),
+                   ops.less_equal(missed, np.float32(_MISSED)),
+                   ops.greater(_largest(ops.subtract(match, flow)), np.float32(_FARTHER))]
+        while len(trusted) > 1:
+            trusted = [*trusted[2:], ops.logical_and(*trusted[:2])]
+        result = ops.result(ops.select(trusted[0], match, flow))
+        result.output(0).set_names({f"{direction}_match_{level}"})
+        results.append(result)
+    return ov.Model(results, [*ends, *flows], name)
+
+
+class _Grid:
+    """The pixels of a level by their row-major indices, and the blocks that they are compared in."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._shape = (1, height, width)
+        starts = [(np.arange(0, side, _BLOCK)[:, np.newaxis], side) for side in (height, width)]
+        # In blocks over the border, pixels of the border stand more than once, which does no harm.
+        asked = [np.minimum(start + np.arange(_BLOCK), side - 1) for start, side in starts]
+        offered = [np.clip(start + np.arange(-_REACH, _BLOCK + _REACH), 0, side - 1) for start, side in starts]
+        self._asked, self._offered = (_indices(rows, columns, width) for rows, columns in (asked, offered))
+        order = np.empty(height * width, np.int32)
+        order[self._asked.reshape(-1)] = np.arange(self._asked.size)
+        self._order = order  # of the pixels among those that are asked
+        index = np.arange(height * width).reshape(height, width)
+        self._places = np.stack([index % width, index // width], 2).reshape(-1, 2).astype(np.float32)
+        self.all = ops.constant(self._places.reshape(1, height, width, 2))
+
+    def places(self, index: Node) -> Node:
+        """Return x and y (1,h,w,2) of indices (1,h,w)."""
+        return ops.gather(self._places, index, np.int64(0))
+
+    def read(self, values: Node, index: Node) -> Node:
+        """Return values (1,h,w,c) at indices (1,h,w)."""
+        return ops.gather(_rows(values), index, np.int64(0))
+
+    def most_alike(self, own: Node, other: Node, flow: Node) -> Node:
+        """Return the index (1,h,w) of what in the other frame is most like each patch, and near to its flow.
+
+        Squared distances of patches and places together, but for what is the same for all that are compared.
+        """
+        weight = np.float32(_FARNESS ** 0.5)
+        asked = ops.concat([own, ops.multiply(ops.add(self.all, flow), weight)], 3)
+        offered = ops.concat([other, ops.multiply(self.all, weight)], 3)
+        blocks, compared = self._offered.shape
+        asked = ops.gather(_rows(asked), self._asked, np.int64(0))
+        offered = _rows(offered)
+        squares = ops.reduce_sum(ops.multiply(offered, offered), np.int64(1), False)
+        squares = ops.unsqueeze(ops.gather(squares, self._offered, np.int64(0)), np.int64(1))
+        products = ops.matmul(asked, ops.gather(offered, self._offered, np.int64(0)), False, True)
+        costs = ops.subtract(squares, ops.multiply(products, np.float32(2)))
+        best = ops.squeeze(ops.topk(costs, np.int64(1), 2, "min", "none", "i32").output(1), np.int64(2))
+        best = ops.add(best, np.arange(0, blocks * compared, compared, dtype=np.int32)[:, np.newaxis])
+        best = ops.gather(ops.reshape(best, np.array([-1], np.int64), False), self._order, np.int64(0))
+        target = ops.gather(self._offered.reshape(-1), best, np.int64(0))
+        return ops.reshape(target, np.array(self._shape, np.int64), False)
+
+
+def _indices(rows: NDArray[np.int64], columns: NDArray[np.int64], width: int) -> NDArray[np.int32]:
+    """Return the row-major indices of some rows (m,r) by some columns (n,c): (m*n,r*c)."""
+    indices = rows[:, np.newaxis, :, np.newaxis] * width + columns[:, np.newaxis, :]
+    return indices.reshape(len(rows) * len(columns), -1).astype(np.int32)
+
+
+def _patches(image: Node) -> Node:
+    """Return the colours (1,h,w,147) around each pixel (1,h,w,3), scaled so that squares sum up to their mean."""
+    reach = np.array([0, _PATCH // 2, _PATCH // 2, 0], np.int64)
+    padded = ops.transpose(ops.pad(image, reach, reach, "edge"), np.array([0, 3, 1, 2], np.int64))
+    patches = ops.extract_image_patches(padded, [_PATCH, _PATCH], [1, 1], [1, 1], "valid")
+    scaled = ops.multiply(patches, np.float32((3 * _PATCH ** 2) ** -0.5))
+    return ops.transpose(scaled, np.array([0, 2, 3, 1], np.int64))
+
+
+def _difference(own: Node, other: Node) -> Node:
+    """Return the mean squared difference (1,h,w,1) of patches."""
+    return ops.reduce_sum(ops.squared_difference(own, other), np.int64(3), True)
+
+
+def _largest(flow: Node) -> Node:
+    return ops.reduce_max(ops.abs(flow), np.int64(3), True)
+
+
+def _rows(values: Node) -> Node:
+    """Return (1,h,w,c) as (h*w,c)."""
+    channels = values.output(0).get_partial_shape()[3].get_length()
+    return ops.reshape(values, np.array([-1, channels], np.int64), False)
+
+
+def _input(name: str, height: int, width: int, channels: int) -> Node:
+    parameter = ops.parameter([1, height, width, channels], np.float32, name=name)
+    parameter.output(0).set_names({name})
+    return parameter
