@@ -13,11 +13,13 @@ from .clip import Clip, Packet
 from .encoding import hides
 from .errors import FilmError
 from .parts import Part
+from .subtitles import add_subtitles, codec_to_convert_to, converted
 
 try:
     import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
+    from av.subtitles.stream import SubtitleStream
 except ImportError as error:
     raise FilmError(f"PyAV can't be imported ({error}): install it with python -m pip install av.") from error
 
@@ -36,7 +38,8 @@ _LEAST_TEMPO = Fraction(1, 2)
 _FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 # What FFmpeg says that these take, and then does not write.
 _REFUSED = {"mov": ("flac", "opus", "truehd"), "mp4": ("truehd",)}
-_STREAM_TAGS = {"language", "title", "handler_name"}
+# Of streams, and what FFmpeg calls them when it writes; of MP4 it reads a title as a name.
+_STREAM_TAGS = {"language": "language", "title": "title", "name": "title", "handler_name": "handler_name"}
 _NAMES = {"subtitle": "subtitles", "audio": "sound"}
 
 
@@ -72,10 +75,10 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         container: nothing has been written to it yet.
         parts: of the video.
         time_base: seconds that time stamps count in, the parts' starts too.
-        clip: the source of sound, subtitles and tags. Sound is copied where the container takes its codec, else it is
-            encoded anew.
+        clip: the source of sound, subtitles and tags. Sound and subtitles are copied where the container takes their
+            codec; else sound is encoded anew, and text is converted.
         stretch: how many times as long as its source the video is. Where that is not 1, sound is stretched at its
-            pitch, and subtitles are left out.
+            pitch.
         audio: "keep" or "drop".
 
     Raises:
@@ -93,8 +96,12 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
             about = f"{_NAMES.get(stream.type, stream.type)} ({_codec(stream) or 'of an unknown kind'})"
             if stream == pictures or (stream.type == "audio" and audio == "drop"):
                 continue
-            if stretch == 1 and _takes(container, stream):
-                streams.append(_copied(container, clip, stream, lead))
+            codec = codec_to_convert_to(container, _codec(stream))
+            if _takes(container, stream) and (stretch == 1 or stream.type == "subtitle"):
+                streams.append(_copied(container, clip, stream, stretch, lead))
+            elif codec and isinstance(stream, SubtitleStream):
+                streams.append(_converted(container, clip, stream, codec, stretch, lead))
+                lost.append(f"{about} became {codec}")
             elif isinstance(stream, AudioStream) and stream.codec_context:
                 streams.append(_encoded(container, clip, stream, stretch, lead))
                 if stretch == 1:
@@ -134,7 +141,9 @@ def _lead(clip: Clip, source: InputContainer, audio: AudioChoice, step: Fraction
 
 def _describe(stream: av.stream.Stream, source: av.stream.Stream) -> None:
     """Give a stream the source's name, language and disposition."""
-    stream.metadata.update({name: text for name, text in source.metadata.items() if name.lower() in _STREAM_TAGS})
+    for name, text in source.metadata.items():
+        if tag := _STREAM_TAGS.get(name.lower()):
+            stream.metadata[tag] = text
     stream.disposition = source.disposition.value  # type: ignore[assignment]  # PyAV 16 takes no other
 
 
@@ -151,7 +160,10 @@ def _codec(stream: av.stream.Stream) -> str:
 def _takes(container: OutputContainer, stream: av.stream.Stream) -> bool:
     """Return whether a stream of sound or subtitles can be copied."""
     codec = _codec(stream)
-    if stream.type not in ("audio", "subtitle") or codec not in container.supported_codecs:
+    if stream.type not in ("audio", "subtitle") or not stream.codec_context:
+        return False
+    # PyAV lists names of decoders and encoders, not all of which are their codec's: DTS has dca, PGS pgssub.
+    if container.supported_codecs.isdisjoint((codec, stream.codec_context.codec.name)):
         return False
     if isinstance(stream, AudioStream) and "channels" in stream.layout.name and stream.channels not in _LAYOUTS:
         return False
@@ -221,7 +233,8 @@ def _packets(clip: Clip, index: int) -> Iterator[Packet]:
                 if next_stamp is not None and next_stamp < stamp:
                     clip.faults["packets of sound or subtitles out of time, and left out"] += 1
                     continue
-                time = stamp if last is None or stamp > last else last + duration
+                together = stamp == last and packet.stream.type == "subtitle"
+                time = stamp if last is None or stamp > last or together else last + duration
                 packet.pts, packet.dts = (stamp if packet.pts is None else packet.pts) + time - stamp, time
                 last, duration = time, max(1, packet.duration or 0)
             yield packet
@@ -232,29 +245,46 @@ def _stamp(packet: Packet) -> int | None:
     return stamp
 
 
-def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream, lead: Fraction
+def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream, stretch: Fraction, lead: Fraction
             ) -> Iterator[tuple[Fraction, Packet]]:
     stream = container.add_stream_from_template(source, opaque=True)
     _describe(stream, source)
     if isinstance(stream, AudioStream) and stream.layout.name.endswith("channels"):  # MP4 wants to know which
         stream.codec_context.layout = _LAYOUTS[stream.channels]
+    return _retimed(container, clip, _packets(clip, source.index), stream, stretch, lead)
 
 
-    def packets() -> Iterator[tuple[Fraction, Packet]]:
-        for packet in _packets(clip, source.index):
-            if packet.pts is None:
+def _converted(container: OutputContainer, clip: Clip, source: SubtitleStream, codec: str, stretch: Fraction,
+               lead: Fraction) -> Iterator[tuple[Fraction, Packet]]:
+    stream = add_subtitles(container, source, codec)
+    _describe(stream, source)
+    return _retimed(container, clip, converted(_packets(clip, source.index), stream, clip.faults),
+                    stream, stretch, lead)
+
+
+def _retimed(container: OutputContainer, clip: Clip, packets: Iterator[Packet], stream: av.stream.Stream,
+             stretch: Fraction, lead: Fraction) -> Iterator[tuple[Fraction, Packet]]:
+    """Yield packets of sound or subtitles when the pictures that they belong to are shown, for a stream."""
+    begin = clip.start * stretch - lead
+    for packet in packets:
+        if packet.pts is None:
+            continue
+        # What an edit list hides; a decoder begins best with it, but it stays hidden only before the beginning.
+        if packet.is_discard and not (hides(container) and _seconds(packet.pts, packet) * stretch < begin):
+            continue
+        steps = math.ceil(packet.time_base / _MOST_STEP)
+        step = Fraction(packet.time_base) / steps
+        shift = round(begin / step)
+        pts, dts, duration = (round(value * steps * stretch) for value in (packet.pts, packet.dts,
+                                                                           packet.duration or 0))
+        pts, dts = pts - shift, dts - shift
+        if stream.type == "subtitle" and dts < 0:  # which would move all the rest
+            if duration and pts + duration <= 0:
                 continue
-            # What an edit list hides; a decoder begins best with it, but it stays hidden only before the beginning.
-            if packet.is_discard and not (hides(container) and _seconds(packet.pts, packet) < clip.start - lead):
-                continue
-            steps = math.ceil(packet.time_base / _MOST_STEP)
-            step = Fraction(packet.time_base) / steps
-            shift = round((clip.start - lead) / step)
-            packet.pts, packet.dts = packet.pts * steps - shift, packet.dts * steps - shift
-            packet.duration, packet.time_base, packet.stream = (packet.duration or 0) * steps, step, stream
-            yield packet.dts * step, packet
-
-    return packets()
+            pts, dts, duration = 0, 0, max(0, pts + duration)
+        packet.pts, packet.dts, packet.duration = pts, dts, duration
+        packet.time_base, packet.stream = step, stream
+        yield packet.dts * step, packet
 
 
 def _encoded(container: OutputContainer, clip: Clip, source: AudioStream, stretch: Fraction, lead: Fraction

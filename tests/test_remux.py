@@ -155,32 +155,6 @@ def test_a_gap_in_sound_that_is_encoded_anew_is_silence(tmp_path: Path) -> None:
     assert abs(click_of(tmp_path / "out.webm") - float(times_of(tmp_path / "out.webm")[0]) - offset) < 1 / 24
 
 
-_SUBTITLES = "1\n00:00:00,200 --> 00:00:00,600\nHello\n\n2\n00:00:00,700 --> 00:00:00,900\nthere\n"
-
-
-def test_subtitles_stay_where_the_container_takes_them(tmp_path: Path, clip: Path) -> None:
-    (tmp_path / "in.srt").write_text(_SUBTITLES)
-    source = tmp_path / "in.mkv"
-    with (av.open(str(clip)) as old, av.open(str(tmp_path / "in.srt")) as text, av.open(str(source), "w") as new):
-        streams = [(stream, new.add_stream_from_template(stream, opaque=True)) for stream in
-                   (*old.streams, *text.streams)]
-        streams[-1][1].metadata["language"] = "fre"
-        for stream, copy in streams:
-            for packet in stream.container.demux(stream):
-                if packet.dts is not None:
-                    packet.stream = copy
-                    new.mux(packet)
-            if stream.container is old:
-                old.seek(0)
-    assert "subtitles" not in str(run(source, tmp_path / "out.mkv"))
-    with av.open(str(tmp_path / "out.mkv")) as container:
-        assert container.streams.subtitles[0].language == "fre"
-        packets = [packet for packet in container.demux(subtitles=0) if packet.size]
-    assert [(packet.pts * packet.time_base, bytes(packet)) for packet in packets] == [(F(1, 5), b"Hello"),
-                                                                                      (F(7, 10), b"there")]
-    assert "subtitles (subrip) left out" in str(run(source, tmp_path / "out.mp4"))
-
-
 @pytest.mark.parametrize("slow_motion", [False, True])
 def test_chapters_stay_in_time(tmp_path: Path, clip: Path, slow_motion: bool) -> None:
     with av.open(str(clip)) as old, av.open(str(tmp_path / "in.mkv"), "w") as new:
