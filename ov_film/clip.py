@@ -16,6 +16,7 @@ from .colour import IDENTITY, Colour, Plane, has_matrix, to_rgb
 from .errors import FilmError
 from .frame_rate import frame_rate
 from .frames import Frame
+from .leaps import Leaps
 from .scenes import Thumbnail
 
 try:
@@ -33,7 +34,7 @@ Packet: TypeAlias = Any  # av.Packet, which is generic in newer versions only
 
 # How far a time may be from its place in a constant rate: Matroska and others round to milliseconds.
 _ROUNDING = Fraction(1, 999)
-_MOST_RATE = 1000
+_LEAST_RATE, _MOST_RATE = Fraction(1, 100), 1000
 _MOST_UNTIDY = Fraction(1, 1_000_000)
 _LEAST_REGULAR = 0.8
 _LEAST_FILLED = 0.5
@@ -92,6 +93,7 @@ class Clip:
         sample_aspect_ratio: width of a pixel by its height, as shown.
         notes: what was found when it was opened that its reader should know, in words.
         faults: what was found broken so far, and how often.
+        leaps: those in the file's time stamps; all times are without them.
     """
 
     source: Source
@@ -109,6 +111,7 @@ class Clip:
     sample_aspect_ratio: Fraction = Fraction(1)
     notes: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
+    leaps: Leaps = field(default_factory=Leaps)
     _orientation: tuple[bool, bool, bool] = (False, False, False)
     _by_dts: bool = False  # where time stamps of AVI are those of decoding, in order, and the others are made up
     _zero: Fraction = Fraction(0)  # the first frame's time stamp as frames count, which `start` is but for `_by_dts`
@@ -199,7 +202,11 @@ class Clip:
         stamp = picture.dts if self._by_dts else picture.pts
         if stamp is None or picture.time_base is None:
             return None
-        time = stamp * _exact(picture.time_base) - self._zero
+        closed = self.leaps.closed(stamp * _exact(picture.time_base))
+        if closed is None:
+            self.faults["time stamps that leap away, and were mended"] += 1
+            return None
+        time = closed - self._zero
         return Fraction(round(time * self.frame_rate)) / self.frame_rate if self.constant else time
 
 
@@ -283,24 +290,33 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
     stamps: dict[int, int] = {}  # and how long they last
     packets, end = 0, 0.0
     with container:
+        clip.time_base = _exact(stream.time_base or 1)
+        guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
         for packet in clip.packets(container, *container.streams):
             stamp = packet.dts if packet.pts is None else packet.pts
             if stamp is not None:
-                end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
+                begin, duration = (float(value * packet.time_base) for value in (stamp, packet.duration or 0))
+                end = max(end, begin + duration)
+                if packet.stream.type in ("video", "audio"):
+                    usual = float(1 / guess) if packet.stream == stream else 0
+                    clip.leaps.see(packet.stream_index, begin, duration, usual)
             if packet.size and packet.stream == stream:
                 packets += 1
                 if stamp is not None and not packet.is_discard:
                     stamps[stamp] = packet.duration or 0
-        clip.time_base = _exact(stream.time_base or 1)
-        guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
         declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
     # Streams without a container have no time stamps; others lack those of some frames at the beginning.
     lacking, stamp = next(((number, stamp) for number, stamp in enumerate(beginning) if stamp is not None), (0, 0))
-    clip._zero = stamp * clip.time_base - lacking / guess
-    clip.start = min(stamps, default=0) * clip.time_base if clip._by_dts else clip._zero
+    clip.leaps.close()
+    clip.notes += [f"a leap of {seconds:.0f} s in the time stamps was closed" for seconds in clip.leaps.seconds]
+    closed = [clip.leaps.closed(stamp * clip.time_base) for stamp in sorted(stamps)]
+    known = [time for time in closed if time is not None]
+    first = clip.leaps.closed(stamp * clip.time_base)
+    clip._zero = (stamp * clip.time_base if first is None else first) - lacking / guess
+    clip.start = min(known, default=Fraction(0)) if clip._by_dts else clip._zero
     times = [number / guess for number in range(lacking or 1 if stamps else max(1, packets))]
-    times += [time for stamp in sorted(stamps) if (time := stamp * clip.time_base - clip.start) > times[-1]]
-    clip.count = len(times)
+    times += [time - clip.start for time in known if time - clip.start > times[-1]]
+    clip.count = len(times) + len(closed) - len(known)
     _find_rate(clip, times, guess)
     if not clip.constant and stamps[max(stamps)]:
         clip.end = times[-1] + stamps[max(stamps)] * clip.time_base
@@ -330,7 +346,7 @@ def _find_rate(clip: Clip, times: list[Fraction], guess: Fraction) -> None:
             clip.frame_rate, clip.constant = rate, True
             break
     else:
-        clip.frame_rate, clip.constant = (mean or guess).limit_denominator(10_000), False
+        clip.frame_rate, clip.constant = max((mean or guess).limit_denominator(10_000), _LEAST_RATE), False
     if clip.constant and (lacking := round(span * clip.frame_rate) + 1 - clip.count):
         clip.notes.append(f"{lacking} frames are missing in the file, and were made")
     clip.end = (round(span * clip.frame_rate) / clip.frame_rate if clip.constant else span) + 1 / clip.frame_rate

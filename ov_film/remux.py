@@ -133,9 +133,9 @@ def _mux(container: OutputContainer, timed: _Timed, clip: Clip) -> None:
 
 def _lead(clip: Clip, source: InputContainer, audio: AudioChoice, step: Fraction) -> Fraction:
     """Return how long the sound is heard before the first picture, in seconds of the source and whole frames."""
-    starts = [stream.start_time * stream.time_base for stream in source.streams.audio
+    starts = [clip.leaps.closed(stream.start_time * stream.time_base) for stream in source.streams.audio
               if stream.start_time is not None and stream.time_base and audio == "keep"]
-    lead = clip.start - Fraction(min(starts, default=clip.start))
+    lead = clip.start - Fraction(min((start for start in starts if start is not None), default=clip.start))
     return max(0, round(lead / step)) * step
 
 
@@ -220,7 +220,8 @@ def _part_packets(part: Part) -> Iterator[Packet]:
 def _packets(clip: Clip, index: int) -> Iterator[Packet]:
     """Yield the packets of one stream of the source, as far as they can be read; their time stamps rise.
 
-    One that leaps ahead of the next is left out; one that doesn't rise follows the one before, as with pictures.
+    One that leaps ahead of the next is left out; one that doesn't rise follows the one before, as with pictures. Larger
+    leaps are closed.
     """
     source, _ = clip.opened()
     last, duration = None, 1
@@ -228,14 +229,16 @@ def _packets(clip: Clip, index: int) -> Iterator[Packet]:
         if index >= len(source.streams):  # FLV's come to light one by one
             return
         for packet, following in pairwise(chain(clip.packets(source, source.streams[index]), [None])):
-            stamp, next_stamp = _stamp(packet), _stamp(following) if following else None
-            if stamp is not None:
-                if next_stamp is not None and next_stamp < stamp:
+            read, next_stamp = _stamp(packet), _stamp(following) if following else None
+            if read is not None:
+                closed = clip.leaps.closed(read * packet.time_base)
+                if closed is None or (next_stamp is not None and next_stamp < read):
                     clip.faults["packets of sound or subtitles out of time, and left out"] += 1
                     continue
+                stamp = round(closed / packet.time_base)
                 together = stamp == last and packet.stream.type == "subtitle"
                 time = stamp if last is None or stamp > last or together else last + duration
-                packet.pts, packet.dts = (stamp if packet.pts is None else packet.pts) + time - stamp, time
+                packet.pts, packet.dts = time + (packet.pts - read if packet.pts is not None else 0), time
                 last, duration = time, max(1, packet.duration or 0)
             yield packet
 
