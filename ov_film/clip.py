@@ -90,6 +90,7 @@ class Clip:
         count: how many frames are in the file.
         colour: what its numbers mean.
         bits: bits of a sample.
+        fine_chroma: whether it has more than one colour for 2x2 pixels.
         sample_aspect_ratio: width of a pixel by its height, as shown.
         notes: what was found when it was opened that its reader should know, in words.
         faults: what was found broken so far, and how often.
@@ -108,6 +109,7 @@ class Clip:
     count: int = 0
     colour: Colour = field(default_factory=Colour)
     bits: int = 8
+    fine_chroma: bool = False
     sample_aspect_ratio: Fraction = Fraction(1)
     notes: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -235,6 +237,8 @@ def open_clip(source: Source) -> Clip:
         if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):  # a second picture of WebM's
             clip.notes.append("transparency left out")
     clip.bits = max(component.bits for component in first.format.components)
+    clip.fine_chroma = any(part.width > (first.width + 1) // 2 or part.height > (first.height + 1) // 2
+                           for part in first.format.components[1:2])
     clip._thumbnail_rows = int(np.clip(round(_THUMBNAIL_WIDTH * first.height / first.width), *_THUMBNAIL_ROWS))
     clip._orientation = _orientation(first)
     transposed = clip._orientation[0]

@@ -122,6 +122,8 @@ def interpolate_video(
                 lost.append(f"pixels of aspect {clip.sample_aspect_ratio} became square ones")
     if clip.bits > encoding.sample_bits:
         lost.append(f"{clip.bits} bits a sample became {encoding.sample_bits}")
+    if clip.fine_chroma:
+        lost.append("2x2 pixels share one colour now (4:2:0)")
     report.notes = [*lost, *clip.notes, *(f"{count} {what}" for what, count in clip.faults.items() if count)]
     return report
 

@@ -91,7 +91,8 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         container.metadata.update({name: text for name, text in source.metadata.items()
                                    if name.lower() not in _FILE_TAGS})
         lead = _lead(clip, source, audio, time_base / stretch) * stretch
-        streams = [_video(container, parts, time_base, lead, pictures)]
+        end = round(clip.end * stretch / time_base)
+        streams = [_video(container, parts, time_base, lead, end, pictures)]
         for stream in source.streams:
             about = f"{_NAMES.get(stream.type, stream.type)} ({_codec(stream) or 'of an unknown kind'})"
             if stream == pictures or (stream.type == "audio" and audio == "drop"):
@@ -175,7 +176,7 @@ def _seconds(value: int, timed: Packet | av.AudioFrame) -> Fraction:
     return value * (timed.time_base or Fraction(1))
 
 
-def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, lead: Fraction,
+def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, lead: Fraction, end: int,
            source: av.stream.Stream) -> Iterator[tuple[Fraction, Packet]]:
     with opened_part(parts[0]) as first:
         # Opaque: by the decoder, which need not have the encoder's name.
@@ -188,7 +189,7 @@ def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fractio
     delays = [_delay(part, time_base) for part in parts]
 
     def packets() -> Iterator[tuple[Fraction, Packet]]:
-        last = None
+        last, held, over = None, None, begin + end
         for part, delay in zip(parts, delays, strict=True):
             for packet in _part_packets(part):
                 pts, dts, duration = (round(_seconds(value, packet) / time_base)
@@ -199,7 +200,15 @@ def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fractio
                 last = dts if last is None else max(dts, last + 1)
                 packet.pts, packet.dts, packet.duration = begin + pts + part.start, last, duration
                 packet.time_base, packet.stream = time_base, stream
-                yield last * time_base, packet
+                packet.duration = min(duration, max(1, begin + end - packet.pts))  # a part's last one may be too long
+                over = max(over, packet.pts + 1)
+                if held is not None:
+                    yield held.dts * time_base, held
+                held = packet
+        if held is not None:
+            if hides(container):  # MP4 ends when the last packet has been decoded; times that vary may then go on
+                held.duration = max(1, over - max(delays) - held.dts)
+            yield held.dts * time_base, held
 
     return packets()
 

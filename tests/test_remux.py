@@ -155,6 +155,18 @@ def test_a_gap_in_sound_that_is_encoded_anew_is_silence(tmp_path: Path) -> None:
     assert abs(click_of(tmp_path / "out.webm") - float(times_of(tmp_path / "out.webm")[0]) - offset) < 1 / 24
 
 
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv", "out.mov"])
+@pytest.mark.parametrize("slow_motion", [False, True])
+def test_a_clip_whose_times_vary_ends_when_its_last_frame_does(tmp_path: Path, output: str, slow_motion: bool) -> None:
+    stamps = [0, 100, 600, 650, 2650, 2700]
+    source = write_clip(tmp_path / "in.mkv", moving(6), 30, stamps=stamps, time_base=F(1, 1000))
+    run(source, tmp_path / output, 4, slow_motion=slow_motion)
+    times = times_of(tmp_path / output)
+    with av.open(str(tmp_path / output)) as container:
+        rest = container.duration / av.time_base - float(times[-1])
+    assert len(times) == 24 and 0 < rest < (0.8 if slow_motion else 0.2)
+
+
 @pytest.mark.parametrize("slow_motion", [False, True])
 def test_chapters_stay_in_time(tmp_path: Path, clip: Path, slow_motion: bool) -> None:
     with av.open(str(clip)) as old, av.open(str(tmp_path / "in.mkv"), "w") as new:
