@@ -12,11 +12,13 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from .colour import IDENTITY, Colour, Plane, has_matrix, to_rgb
+from .colour import Colour
 from .errors import FilmError
 from .frame_rate import frame_rate
 from .frames import Frame
+from .hdr import NO_HDR, Hdr, read_hdr
 from .leaps import Leaps
+from .pictures import MATRICES, UNTAGGED, colour_of, is_transparent, rgb_of
 from .scenes import Thumbnail
 
 try:
@@ -43,10 +45,6 @@ _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
 _FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order
 _LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
-_UNTAGGED = 2
-_MATRICES = (IDENTITY, 1, _UNTAGGED, 4, 5, 6, 7, 9)  # that FFmpeg's scaler knows; at others it fails
-_PLANAR = {f"yuv{kind}{chroma}p{depth}" for kind in ("", "j", "a") for chroma in (420, 422, 444, 440, 411, 410)
-           for depth in ("", "9le", "10le", "12le", "14le", "16le")}
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,9 @@ class ClipFrame:
 
         Values go a little beyond [0,1] where the video's do, brighter than white for instance.
         """
-        if any(part.is_alpha for part in self.picture.format.components) and _is_transparent(self.picture):
+        if any(part.is_alpha for part in self.picture.format.components) and is_transparent(self.picture):
             self.clip.faults["frames whose transparency was left out"] += 1
-        return self.clip.shown(_rgb(self.picture, self.clip.colour))
+        return self.clip.shown(rgb_of(self.picture, self.clip.colour))
 
     def thumbnail(self) -> Thumbnail:
         """Return the frame small, (h,128,3) uint8 BGR as it is stored, to compare it with others."""
@@ -91,6 +89,7 @@ class Clip:
         colour: what its numbers mean.
         bits: bits of a sample.
         fine_chroma: whether it has more than one colour for 2x2 pixels.
+        hdr: what it says of HDR.
         sample_aspect_ratio: width of a pixel by its height, as shown.
         notes: what was found when it was opened that its reader should know, in words.
         faults: what was found broken so far, and how often.
@@ -110,6 +109,7 @@ class Clip:
     colour: Colour = field(default_factory=Colour)
     bits: int = 8
     fine_chroma: bool = False
+    hdr: Hdr = NO_HDR
     sample_aspect_ratio: Fraction = Fraction(1)
     notes: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -194,10 +194,10 @@ class Clip:
                         self.faults["frames with damage in them"] += 1
                     if picture.interlaced_frame:
                         self.faults["interlaced frames, taken as they are"] += 1
-                    if int(picture.colorspace) not in _MATRICES:
+                    if int(picture.colorspace) not in MATRICES:
                         self.faults[f"frames with colours of matrix {int(picture.colorspace)}, taken for those of "
                                     f"{self.colour.matrix}"] += 1
-                        picture.colorspace = _UNTAGGED
+                        picture.colorspace = UNTAGGED
                     yield picture
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
@@ -233,10 +233,11 @@ def open_clip(source: Source) -> Clip:
     with container:
         context = stream.codec_context
         aspect = _exact(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
-        clip.colour = _colour(first, int(context.color_primaries), int(context.color_trc))
+        clip.colour = colour_of(first, int(context.color_primaries), int(context.color_trc))
         if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):  # a second picture of WebM's
             clip.notes.append("transparency left out")
     clip.bits = max(component.bits for component in first.format.components)
+    clip.hdr = read_hdr(first.side_data)
     clip.fine_chroma = any(part.width > (first.width + 1) // 2 or part.height > (first.height + 1) // 2
                            for part in first.format.components[1:2])
     clip._thumbnail_rows = int(np.clip(round(_THUMBNAIL_WIDTH * first.height / first.width), *_THUMBNAIL_ROWS))
@@ -363,38 +364,3 @@ def _fits(times: list[Fraction], rate: Fraction, tolerance: Fraction) -> bool:
     return (all(abs(time - place / rate) <= tolerance for time, place in zip(times, places, strict=True))
             and min(steps, default=1) > 0 and steps.count(1) >= _LEAST_REGULAR * len(steps)
             and len(places) >= _LEAST_FILLED * places[-1])
-
-
-def _colour(picture: av.VideoFrame, primaries: int, transfer: int) -> Colour:
-    """Return a picture's colour; where its matrix is missing, what players take by the size."""
-    full_range = picture.color_range == 2 or picture.format.name.startswith("yuvj")
-    colour = Colour(primaries, transfer, int(picture.colorspace), full_range)
-    if has_matrix(colour):
-        return colour
-    if picture.format.is_rgb:
-        return Colour()
-    return colour._replace(matrix=1 if picture.height >= 720 else 6)
-
-
-def _rgb(picture: av.VideoFrame, colour: Colour) -> Frame:
-    """Return a picture as RGB (H,W,3) in [0,1]."""
-    if picture.format.name not in _PLANAR:
-        if picture.format.is_rgb or picture.format.name in ("gray", "pal8", "monow", "monob"):
-            deep = picture.format.components[0].bits > 8
-            levels = picture.to_ndarray(format="rgb48le" if deep else "rgb24")
-            return levels.astype(np.float32) / np.float32(65535 if deep else 255)
-        deep = max(component.bits for component in picture.format.components) > 8
-        picture = picture.reformat(format="yuv420p10le" if deep else "yuv420p")
-    bits = picture.format.components[0].bits
-    y, cb, cr = (_samples(plane, bits) for plane in picture.planes[:3])
-    return to_rgb(y, cb, cr, colour, bits)
-
-
-def _is_transparent(picture: av.VideoFrame) -> bool:
-    return bool(picture.to_ndarray(format="rgba")[..., 3].min() < 255)
-
-
-def _samples(plane: av.video.plane.VideoPlane, bits: int) -> Plane:
-    buffer = memoryview(plane)
-    samples: Plane = np.frombuffer(buffer, np.uint8) if bits <= 8 else np.frombuffer(buffer, np.uint16)
-    return samples.reshape(plane.height, -1)[:, :plane.width]

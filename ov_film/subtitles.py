@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
+from .clip import Packet
 from .errors import FilmError
 
 try:
@@ -15,8 +16,6 @@ try:
     from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 except ImportError as error:
     raise FilmError(f"PyAV can't be imported ({error}): install it with python -m pip install av.") from error
-
-Packet = Any  # av.Packet, which is generic in newer versions only
 
 _TEXTS = ("subrip", "text", "mov_text", "webvtt", "ass", "ssa")
 _CODEC_OF_CONTAINER = {"mp4": "mov_text", "mov": "mov_text", "webm": "webvtt", "matroska": "subrip"}
