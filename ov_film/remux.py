@@ -107,6 +107,8 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
                 streams.append(_encoded(container, clip, stream, stretch, lead))
                 if stretch == 1:
                     lost.append(f"{about} encoded anew")
+                if stream.channels not in _LAYOUTS:
+                    lost.append(f"its {stream.channels} channels mixed to 2")
             else:
                 lost.append(f"{about} left out")
         chapters = source.chapters() if hasattr(source, "chapters") else ()  # from PyAV 16 on

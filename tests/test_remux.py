@@ -141,6 +141,14 @@ def test_slow_motion_slows_the_sound_down(tmp_path: Path, clip: Path, multiplier
         assert not container.streams.audio
 
 
+@pytest.mark.parametrize(("layout", "said"), [("4.0", True), ("5.1", False), ("mono", False)])
+@pytest.mark.parametrize("slow_motion", [False, True])
+def test_channels_that_are_mixed_are_said(tmp_path: Path, layout: str, said: bool, slow_motion: bool) -> None:
+    source = write_clip(tmp_path / "in.mkv", moving(4), sounds=[{"codec": "ac3", "layout": layout}])
+    report = run(source, tmp_path / "out.webm", slow_motion=slow_motion, quality="small")
+    assert ("its 4 channels mixed to 2" in str(report)) == said
+
+
 def test_a_gap_in_sound_that_is_encoded_anew_is_silence(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.ts", moving(72), sounds=[{"seconds": 3, "click": 2.5}])
     with av.open(str(source)) as old, av.open(str(tmp_path / "gap.ts"), "w") as new:
