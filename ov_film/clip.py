@@ -12,10 +12,13 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from .colour import IDENTITY, Colour, Plane, has_matrix, to_rgb
+from .colour import Colour
 from .errors import FilmError
 from .frame_rate import frame_rate
 from .frames import Frame
+from .hdr import NO_HDR, Hdr, read_hdr
+from .leaps import Leaps
+from .pictures import MATRICES, UNTAGGED, colour_of, is_transparent, rgb_of
 from .scenes import Thumbnail
 
 try:
@@ -33,7 +36,7 @@ Packet: TypeAlias = Any  # av.Packet, which is generic in newer versions only
 
 # How far a time may be from its place in a constant rate: Matroska and others round to milliseconds.
 _ROUNDING = Fraction(1, 999)
-_MOST_RATE = 1000
+_LEAST_RATE, _MOST_RATE = Fraction(1, 100), 1000
 _MOST_UNTIDY = Fraction(1, 1_000_000)
 _LEAST_REGULAR = 0.8
 _LEAST_FILLED = 0.5
@@ -42,10 +45,6 @@ _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
 _FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order
 _LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
-_UNTAGGED = 2
-_MATRICES = (IDENTITY, 1, _UNTAGGED, 4, 5, 6, 7, 9)  # that FFmpeg's scaler knows; at others it fails
-_PLANAR = {f"yuv{kind}{chroma}p{depth}" for kind in ("", "j", "a") for chroma in (420, 422, 444, 440, 411, 410)
-           for depth in ("", "9le", "10le", "12le", "14le", "16le")}
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class ClipFrame:
 
         Values go a little beyond [0,1] where the video's do, brighter than white for instance.
         """
-        if any(part.is_alpha for part in self.picture.format.components) and _is_transparent(self.picture):
+        if any(part.is_alpha for part in self.picture.format.components) and is_transparent(self.picture):
             self.clip.faults["frames whose transparency was left out"] += 1
-        return self.clip.shown(_rgb(self.picture, self.clip.colour))
+        return self.clip.shown(rgb_of(self.picture, self.clip.colour))
 
     def thumbnail(self) -> Thumbnail:
         """Return the frame small, (h,128,3) uint8 BGR as it is stored, to compare it with others."""
@@ -89,9 +88,12 @@ class Clip:
         count: how many frames are in the file.
         colour: what its numbers mean.
         bits: bits of a sample.
+        fine_chroma: whether it has more than one colour for 2x2 pixels.
+        hdr: what it says of HDR.
         sample_aspect_ratio: width of a pixel by its height, as shown.
         notes: what was found when it was opened that its reader should know, in words.
         faults: what was found broken so far, and how often.
+        leaps: those in the file's time stamps; all times are without them.
     """
 
     source: Source
@@ -106,9 +108,12 @@ class Clip:
     count: int = 0
     colour: Colour = field(default_factory=Colour)
     bits: int = 8
+    fine_chroma: bool = False
+    hdr: Hdr = NO_HDR
     sample_aspect_ratio: Fraction = Fraction(1)
     notes: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
+    leaps: Leaps = field(default_factory=Leaps)
     _orientation: tuple[bool, bool, bool] = (False, False, False)
     _by_dts: bool = False  # where time stamps of AVI are those of decoding, in order, and the others are made up
     _zero: Fraction = Fraction(0)  # the first frame's time stamp as frames count, which `start` is but for `_by_dts`
@@ -189,17 +194,21 @@ class Clip:
                         self.faults["frames with damage in them"] += 1
                     if picture.interlaced_frame:
                         self.faults["interlaced frames, taken as they are"] += 1
-                    if int(picture.colorspace) not in _MATRICES:
+                    if int(picture.colorspace) not in MATRICES:
                         self.faults[f"frames with colours of matrix {int(picture.colorspace)}, taken for those of "
                                     f"{self.colour.matrix}"] += 1
-                        picture.colorspace = _UNTAGGED
+                        picture.colorspace = UNTAGGED
                     yield picture
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
         stamp = picture.dts if self._by_dts else picture.pts
         if stamp is None or picture.time_base is None:
             return None
-        time = stamp * _exact(picture.time_base) - self._zero
+        closed = self.leaps.closed(stamp * _exact(picture.time_base))
+        if closed is None:
+            self.faults["time stamps that leap away, and were mended"] += 1
+            return None
+        time = closed - self._zero
         return Fraction(round(time * self.frame_rate)) / self.frame_rate if self.constant else time
 
 
@@ -224,10 +233,13 @@ def open_clip(source: Source) -> Clip:
     with container:
         context = stream.codec_context
         aspect = _exact(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
-        clip.colour = _colour(first, int(context.color_primaries), int(context.color_trc))
+        clip.colour = colour_of(first, int(context.color_primaries), int(context.color_trc))
         if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):  # a second picture of WebM's
             clip.notes.append("transparency left out")
     clip.bits = max(component.bits for component in first.format.components)
+    clip.hdr = read_hdr(first.side_data)
+    clip.fine_chroma = any(part.width > (first.width + 1) // 2 or part.height > (first.height + 1) // 2
+                           for part in first.format.components[1:2])
     clip._thumbnail_rows = int(np.clip(round(_THUMBNAIL_WIDTH * first.height / first.width), *_THUMBNAIL_ROWS))
     clip._orientation = _orientation(first)
     transposed = clip._orientation[0]
@@ -283,24 +295,33 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
     stamps: dict[int, int] = {}  # and how long they last
     packets, end = 0, 0.0
     with container:
+        clip.time_base = _exact(stream.time_base or 1)
+        guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
         for packet in clip.packets(container, *container.streams):
             stamp = packet.dts if packet.pts is None else packet.pts
             if stamp is not None:
-                end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
+                begin, duration = (float(value * packet.time_base) for value in (stamp, packet.duration or 0))
+                end = max(end, begin + duration)
+                if packet.stream.type in ("video", "audio"):
+                    usual = float(1 / guess) if packet.stream == stream else 0
+                    clip.leaps.see(packet.stream_index, begin, duration, usual)
             if packet.size and packet.stream == stream:
                 packets += 1
                 if stamp is not None and not packet.is_discard:
                     stamps[stamp] = packet.duration or 0
-        clip.time_base = _exact(stream.time_base or 1)
-        guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
         declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
     # Streams without a container have no time stamps; others lack those of some frames at the beginning.
     lacking, stamp = next(((number, stamp) for number, stamp in enumerate(beginning) if stamp is not None), (0, 0))
-    clip._zero = stamp * clip.time_base - lacking / guess
-    clip.start = min(stamps, default=0) * clip.time_base if clip._by_dts else clip._zero
+    clip.leaps.close()
+    clip.notes += [f"a leap of {seconds:.0f} s in the time stamps was closed" for seconds in clip.leaps.seconds]
+    closed = [clip.leaps.closed(stamp * clip.time_base) for stamp in sorted(stamps)]
+    known = [time for time in closed if time is not None]
+    first = clip.leaps.closed(stamp * clip.time_base)
+    clip._zero = (stamp * clip.time_base if first is None else first) - lacking / guess
+    clip.start = min(known, default=Fraction(0)) if clip._by_dts else clip._zero
     times = [number / guess for number in range(lacking or 1 if stamps else max(1, packets))]
-    times += [time for stamp in sorted(stamps) if (time := stamp * clip.time_base - clip.start) > times[-1]]
-    clip.count = len(times)
+    times += [time - clip.start for time in known if time - clip.start > times[-1]]
+    clip.count = len(times) + len(closed) - len(known)
     _find_rate(clip, times, guess)
     if not clip.constant and stamps[max(stamps)]:
         clip.end = times[-1] + stamps[max(stamps)] * clip.time_base
@@ -330,7 +351,7 @@ def _find_rate(clip: Clip, times: list[Fraction], guess: Fraction) -> None:
             clip.frame_rate, clip.constant = rate, True
             break
     else:
-        clip.frame_rate, clip.constant = (mean or guess).limit_denominator(10_000), False
+        clip.frame_rate, clip.constant = max((mean or guess).limit_denominator(10_000), _LEAST_RATE), False
     if clip.constant and (lacking := round(span * clip.frame_rate) + 1 - clip.count):
         clip.notes.append(f"{lacking} frames are missing in the file, and were made")
     clip.end = (round(span * clip.frame_rate) / clip.frame_rate if clip.constant else span) + 1 / clip.frame_rate
@@ -343,38 +364,3 @@ def _fits(times: list[Fraction], rate: Fraction, tolerance: Fraction) -> bool:
     return (all(abs(time - place / rate) <= tolerance for time, place in zip(times, places, strict=True))
             and min(steps, default=1) > 0 and steps.count(1) >= _LEAST_REGULAR * len(steps)
             and len(places) >= _LEAST_FILLED * places[-1])
-
-
-def _colour(picture: av.VideoFrame, primaries: int, transfer: int) -> Colour:
-    """Return a picture's colour; where its matrix is missing, what players take by the size."""
-    full_range = picture.color_range == 2 or picture.format.name.startswith("yuvj")
-    colour = Colour(primaries, transfer, int(picture.colorspace), full_range)
-    if has_matrix(colour):
-        return colour
-    if picture.format.is_rgb:
-        return Colour()
-    return colour._replace(matrix=1 if picture.height >= 720 else 6)
-
-
-def _rgb(picture: av.VideoFrame, colour: Colour) -> Frame:
-    """Return a picture as RGB (H,W,3) in [0,1]."""
-    if picture.format.name not in _PLANAR:
-        if picture.format.is_rgb or picture.format.name in ("gray", "pal8", "monow", "monob"):
-            deep = picture.format.components[0].bits > 8
-            levels = picture.to_ndarray(format="rgb48le" if deep else "rgb24")
-            return levels.astype(np.float32) / np.float32(65535 if deep else 255)
-        deep = max(component.bits for component in picture.format.components) > 8
-        picture = picture.reformat(format="yuv420p10le" if deep else "yuv420p")
-    bits = picture.format.components[0].bits
-    y, cb, cr = (_samples(plane, bits) for plane in picture.planes[:3])
-    return to_rgb(y, cb, cr, colour, bits)
-
-
-def _is_transparent(picture: av.VideoFrame) -> bool:
-    return bool(picture.to_ndarray(format="rgba")[..., 3].min() < 255)
-
-
-def _samples(plane: av.video.plane.VideoPlane, bits: int) -> Plane:
-    buffer = memoryview(plane)
-    samples: Plane = np.frombuffer(buffer, np.uint8) if bits <= 8 else np.frombuffer(buffer, np.uint16)
-    return samples.reshape(plane.height, -1)[:, :plane.width]

@@ -12,6 +12,7 @@ import numpy as np
 from .colour import BT709, IDENTITY, Colour, Plane, check_colour, to_levels, to_ycbcr
 from .errors import FilmError
 from .frames import Frame, check_frame, padded, size_text
+from .hdr import NO_HDR, Hdr
 
 try:
     import av
@@ -153,6 +154,7 @@ class Encoding:
         alpha: whether frames have a fourth channel (vp9 alone).
         colour: what the stream is tagged with; the conversion follows its matrix and range.
         lossless: whether the 8 bits of RGB come back exactly, at any CRF (vp9 alone, 8 bits, no alpha).
+        hdr: what else the stream is tagged with (h265 and av1 alone).
 
     Raises:
         FilmError: a value is out of range or doesn't go with another, or PyAV lacks the encoder.
@@ -165,6 +167,7 @@ class Encoding:
     alpha: bool = False
     colour: Colour = BT709
     lossless: bool = False
+    hdr: Hdr = NO_HDR
 
     def __post_init__(self) -> None:  # noqa: D105
         encoder = _encoder_of(self.codec)
@@ -221,6 +224,8 @@ class Encoding:
         crf = crf_of("high", self.codec) if self.crf is None else self.crf
         options = {name: text.format(crf=crf, preset=self.preset or encoder.preset)
                    for name, text in encoder.options.items()}
+        if parameters := self.hdr.parameters(encoder.name):
+            options[next(name for name in options if name.endswith("-params"))] += f":{parameters}"
         return options | {"lossless": "1", "crf": "0"} if self.lossless else options
 
     def exact_rate(self, frame_rate: Fraction) -> Fraction:

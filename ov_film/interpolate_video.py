@@ -122,6 +122,10 @@ def interpolate_video(
                 lost.append(f"pixels of aspect {clip.sample_aspect_ratio} became square ones")
     if clip.bits > encoding.sample_bits:
         lost.append(f"{clip.bits} bits a sample became {encoding.sample_bits}")
+    if any(clip.hdr) and not clip.hdr.parameters(encoding.encoder):
+        lost.append("what it says of HDR's mastering display and light level left out")
+    if clip.fine_chroma:
+        lost.append("2x2 pixels share one colour now (4:2:0)")
     report.notes = [*lost, *clip.notes, *(f"{count} {what}" for what, count in clip.faults.items() if count)]
     return report
 
@@ -144,7 +148,7 @@ def _encoding(output: Path, clip: Clip, codec: Codec | None, quality: Quality) -
     codec = codec or usual[webm, deep]
     check_container(output, codec)
     bits = 10 if codec == "av1" or (deep and codec in ("h264", "h265")) else 8
-    return Encoding(codec, crf_of(quality, codec), bits=bits, colour=clip.colour)
+    return Encoding(codec, crf_of(quality, codec), bits=bits, colour=clip.colour, hdr=clip.hdr)
 
 
 def fingerprint(source: Source) -> str:

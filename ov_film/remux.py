@@ -13,11 +13,13 @@ from .clip import Clip, Packet
 from .encoding import hides
 from .errors import FilmError
 from .parts import Part
+from .subtitles import add_subtitles, codec_to_convert_to, converted
 
 try:
     import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
+    from av.subtitles.stream import SubtitleStream
 except ImportError as error:
     raise FilmError(f"PyAV can't be imported ({error}): install it with python -m pip install av.") from error
 
@@ -36,7 +38,8 @@ _LEAST_TEMPO = Fraction(1, 2)
 _FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 # What FFmpeg says that these take, and then does not write.
 _REFUSED = {"mov": ("flac", "opus", "truehd"), "mp4": ("truehd",)}
-_STREAM_TAGS = {"language", "title", "handler_name"}
+# Of streams, and what FFmpeg calls them when it writes; of MP4 it reads a title as a name.
+_STREAM_TAGS = {"language": "language", "title": "title", "name": "title", "handler_name": "handler_name"}
 _NAMES = {"subtitle": "subtitles", "audio": "sound"}
 
 
@@ -72,10 +75,10 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         container: nothing has been written to it yet.
         parts: of the video.
         time_base: seconds that time stamps count in, the parts' starts too.
-        clip: the source of sound, subtitles and tags. Sound is copied where the container takes its codec, else it is
-            encoded anew.
+        clip: the source of sound, subtitles and tags. Sound and subtitles are copied where the container takes their
+            codec; else sound is encoded anew, and text is converted.
         stretch: how many times as long as its source the video is. Where that is not 1, sound is stretched at its
-            pitch, and subtitles are left out.
+            pitch.
         audio: "keep" or "drop".
 
     Raises:
@@ -88,17 +91,24 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         container.metadata.update({name: text for name, text in source.metadata.items()
                                    if name.lower() not in _FILE_TAGS})
         lead = _lead(clip, source, audio, time_base / stretch) * stretch
-        streams = [_video(container, parts, time_base, lead, pictures)]
+        end = round(clip.end * stretch / time_base)
+        streams = [_video(container, parts, time_base, lead, end, pictures)]
         for stream in source.streams:
             about = f"{_NAMES.get(stream.type, stream.type)} ({_codec(stream) or 'of an unknown kind'})"
             if stream == pictures or (stream.type == "audio" and audio == "drop"):
                 continue
-            if stretch == 1 and _takes(container, stream):
-                streams.append(_copied(container, clip, stream, lead))
+            codec = codec_to_convert_to(container, _codec(stream))
+            if _takes(container, stream) and (stretch == 1 or stream.type == "subtitle"):
+                streams.append(_copied(container, clip, stream, stretch, lead))
+            elif codec and isinstance(stream, SubtitleStream):
+                streams.append(_converted(container, clip, stream, codec, stretch, lead))
+                lost.append(f"{about} became {codec}")
             elif isinstance(stream, AudioStream) and stream.codec_context:
                 streams.append(_encoded(container, clip, stream, stretch, lead))
                 if stretch == 1:
                     lost.append(f"{about} encoded anew")
+                if stream.channels not in _LAYOUTS:
+                    lost.append(f"its {stream.channels} channels mixed to 2")
             else:
                 lost.append(f"{about} left out")
         chapters = source.chapters() if hasattr(source, "chapters") else ()  # from PyAV 16 on
@@ -126,15 +136,17 @@ def _mux(container: OutputContainer, timed: _Timed, clip: Clip) -> None:
 
 def _lead(clip: Clip, source: InputContainer, audio: AudioChoice, step: Fraction) -> Fraction:
     """Return how long the sound is heard before the first picture, in seconds of the source and whole frames."""
-    starts = [stream.start_time * stream.time_base for stream in source.streams.audio
+    starts = [clip.leaps.closed(stream.start_time * stream.time_base) for stream in source.streams.audio
               if stream.start_time is not None and stream.time_base and audio == "keep"]
-    lead = clip.start - Fraction(min(starts, default=clip.start))
+    lead = clip.start - Fraction(min((start for start in starts if start is not None), default=clip.start))
     return max(0, round(lead / step)) * step
 
 
 def _describe(stream: av.stream.Stream, source: av.stream.Stream) -> None:
     """Give a stream the source's name, language and disposition."""
-    stream.metadata.update({name: text for name, text in source.metadata.items() if name.lower() in _STREAM_TAGS})
+    for name, text in source.metadata.items():
+        if tag := _STREAM_TAGS.get(name.lower()):
+            stream.metadata[tag] = text
     stream.disposition = source.disposition.value  # type: ignore[assignment]  # PyAV 16 takes no other
 
 
@@ -151,7 +163,10 @@ def _codec(stream: av.stream.Stream) -> str:
 def _takes(container: OutputContainer, stream: av.stream.Stream) -> bool:
     """Return whether a stream of sound or subtitles can be copied."""
     codec = _codec(stream)
-    if stream.type not in ("audio", "subtitle") or codec not in container.supported_codecs:
+    if stream.type not in ("audio", "subtitle") or not stream.codec_context:
+        return False
+    # PyAV lists names of decoders and encoders, not all of which are their codec's: DTS has dca, PGS pgssub.
+    if container.supported_codecs.isdisjoint((codec, stream.codec_context.codec.name)):
         return False
     if isinstance(stream, AudioStream) and "channels" in stream.layout.name and stream.channels not in _LAYOUTS:
         return False
@@ -163,7 +178,7 @@ def _seconds(value: int, timed: Packet | av.AudioFrame) -> Fraction:
     return value * (timed.time_base or Fraction(1))
 
 
-def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, lead: Fraction,
+def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fraction, lead: Fraction, end: int,
            source: av.stream.Stream) -> Iterator[tuple[Fraction, Packet]]:
     with opened_part(parts[0]) as first:
         # Opaque: by the decoder, which need not have the encoder's name.
@@ -176,7 +191,7 @@ def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fractio
     delays = [_delay(part, time_base) for part in parts]
 
     def packets() -> Iterator[tuple[Fraction, Packet]]:
-        last = None
+        last, held, over = None, None, begin + end
         for part, delay in zip(parts, delays, strict=True):
             for packet in _part_packets(part):
                 pts, dts, duration = (round(_seconds(value, packet) / time_base)
@@ -187,7 +202,15 @@ def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fractio
                 last = dts if last is None else max(dts, last + 1)
                 packet.pts, packet.dts, packet.duration = begin + pts + part.start, last, duration
                 packet.time_base, packet.stream = time_base, stream
-                yield last * time_base, packet
+                packet.duration = min(duration, max(1, begin + end - packet.pts))  # a part's last one may be too long
+                over = max(over, packet.pts + 1)
+                if held is not None:
+                    yield held.dts * time_base, held
+                held = packet
+        if held is not None:
+            if hides(container):  # MP4 ends when the last packet has been decoded; times that vary may then go on
+                held.duration = max(1, over - max(delays) - held.dts)
+            yield held.dts * time_base, held
 
     return packets()
 
@@ -208,7 +231,8 @@ def _part_packets(part: Part) -> Iterator[Packet]:
 def _packets(clip: Clip, index: int) -> Iterator[Packet]:
     """Yield the packets of one stream of the source, as far as they can be read; their time stamps rise.
 
-    One that leaps ahead of the next is left out; one that doesn't rise follows the one before, as with pictures.
+    One that leaps ahead of the next is left out; one that doesn't rise follows the one before, as with pictures. Larger
+    leaps are closed.
     """
     source, _ = clip.opened()
     last, duration = None, 1
@@ -216,13 +240,16 @@ def _packets(clip: Clip, index: int) -> Iterator[Packet]:
         if index >= len(source.streams):  # FLV's come to light one by one
             return
         for packet, following in pairwise(chain(clip.packets(source, source.streams[index]), [None])):
-            stamp, next_stamp = _stamp(packet), _stamp(following) if following else None
-            if stamp is not None:
-                if next_stamp is not None and next_stamp < stamp:
+            read, next_stamp = _stamp(packet), _stamp(following) if following else None
+            if read is not None:
+                closed = clip.leaps.closed(read * packet.time_base)
+                if closed is None or (next_stamp is not None and next_stamp < read):
                     clip.faults["packets of sound or subtitles out of time, and left out"] += 1
                     continue
-                time = stamp if last is None or stamp > last else last + duration
-                packet.pts, packet.dts = (stamp if packet.pts is None else packet.pts) + time - stamp, time
+                stamp = round(closed / packet.time_base)
+                together = stamp == last and packet.stream.type == "subtitle"
+                time = stamp if last is None or stamp > last or together else last + duration
+                packet.pts, packet.dts = time + (packet.pts - read if packet.pts is not None else 0), time
                 last, duration = time, max(1, packet.duration or 0)
             yield packet
 
@@ -232,29 +259,46 @@ def _stamp(packet: Packet) -> int | None:
     return stamp
 
 
-def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream, lead: Fraction
+def _copied(container: OutputContainer, clip: Clip, source: av.stream.Stream, stretch: Fraction, lead: Fraction
             ) -> Iterator[tuple[Fraction, Packet]]:
     stream = container.add_stream_from_template(source, opaque=True)
     _describe(stream, source)
     if isinstance(stream, AudioStream) and stream.layout.name.endswith("channels"):  # MP4 wants to know which
         stream.codec_context.layout = _LAYOUTS[stream.channels]
+    return _retimed(container, clip, _packets(clip, source.index), stream, stretch, lead)
 
 
-    def packets() -> Iterator[tuple[Fraction, Packet]]:
-        for packet in _packets(clip, source.index):
-            if packet.pts is None:
+def _converted(container: OutputContainer, clip: Clip, source: SubtitleStream, codec: str, stretch: Fraction,
+               lead: Fraction) -> Iterator[tuple[Fraction, Packet]]:
+    stream = add_subtitles(container, source, codec)
+    _describe(stream, source)
+    return _retimed(container, clip, converted(_packets(clip, source.index), stream, clip.faults),
+                    stream, stretch, lead)
+
+
+def _retimed(container: OutputContainer, clip: Clip, packets: Iterator[Packet], stream: av.stream.Stream,
+             stretch: Fraction, lead: Fraction) -> Iterator[tuple[Fraction, Packet]]:
+    """Yield packets of sound or subtitles when the pictures that they belong to are shown, for a stream."""
+    begin = clip.start * stretch - lead
+    for packet in packets:
+        if packet.pts is None:
+            continue
+        # What an edit list hides; a decoder begins best with it, but it stays hidden only before the beginning.
+        if packet.is_discard and not (hides(container) and _seconds(packet.pts, packet) * stretch < begin):
+            continue
+        steps = math.ceil(packet.time_base / _MOST_STEP)
+        step = Fraction(packet.time_base) / steps
+        shift = round(begin / step)
+        pts, dts, duration = (round(value * steps * stretch) for value in (packet.pts, packet.dts,
+                                                                           packet.duration or 0))
+        pts, dts = pts - shift, dts - shift
+        if stream.type == "subtitle" and dts < 0:  # which would move all the rest
+            if duration and pts + duration <= 0:
                 continue
-            # What an edit list hides; a decoder begins best with it, but it stays hidden only before the beginning.
-            if packet.is_discard and not (hides(container) and _seconds(packet.pts, packet) < clip.start - lead):
-                continue
-            steps = math.ceil(packet.time_base / _MOST_STEP)
-            step = Fraction(packet.time_base) / steps
-            shift = round((clip.start - lead) / step)
-            packet.pts, packet.dts = packet.pts * steps - shift, packet.dts * steps - shift
-            packet.duration, packet.time_base, packet.stream = (packet.duration or 0) * steps, step, stream
-            yield packet.dts * step, packet
-
-    return packets()
+            pts, dts, duration = 0, 0, max(0, pts + duration)
+        packet.pts, packet.dts, packet.duration = pts, dts, duration
+        packet.time_base, packet.stream = step, stream
+        yield packet.dts * step, packet
 
 
 def _encoded(container: OutputContainer, clip: Clip, source: AudioStream, stretch: Fraction, lead: Fraction

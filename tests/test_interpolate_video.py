@@ -83,6 +83,13 @@ def test_times_that_vary_stay_exactly_and_gaps_are_halved(tmp_path: Path) -> Non
     assert report.method == "recursive" and all(gap == ([F(1, 2)], "recursive") for gap in model.gaps)
 
 
+@pytest.mark.parametrize(("pixel_format", "said"), [("yuv422p", True), ("yuv444p", True), ("bgr0", True),
+                                                    ("yuv420p", False), ("gray", False)])
+def test_colours_that_become_coarser_are_said(tmp_path: Path, pixel_format: str, said: bool) -> None:
+    source = write_clip(tmp_path / "in.mkv", moving(2, 33, 65), codec="ffv1", pixel_format=pixel_format)
+    assert ("2x2 pixels share one colour now (4:2:0)" in str(run(source, tmp_path / "out.mp4"))) == said
+
+
 def test_times_that_vary_become_constant_at_a_target_rate(tmp_path: Path) -> None:
     stamps = [0, 500, 1013, 1999, 2400, 3100, 3601, 4500, 4711, 5555]
     source = write_clip(tmp_path / "in.mp4", moving(10), 30, stamps=stamps, time_base=F(1, 15360))

@@ -141,6 +141,14 @@ def test_slow_motion_slows_the_sound_down(tmp_path: Path, clip: Path, multiplier
         assert not container.streams.audio
 
 
+@pytest.mark.parametrize(("layout", "said"), [("4.0", True), ("5.1", False), ("mono", False)])
+@pytest.mark.parametrize("slow_motion", [False, True])
+def test_channels_that_are_mixed_are_said(tmp_path: Path, layout: str, said: bool, slow_motion: bool) -> None:
+    source = write_clip(tmp_path / "in.mkv", moving(4), sounds=[{"codec": "ac3", "layout": layout}])
+    report = run(source, tmp_path / "out.webm", slow_motion=slow_motion, quality="small")
+    assert ("its 4 channels mixed to 2" in str(report)) == said
+
+
 def test_a_gap_in_sound_that_is_encoded_anew_is_silence(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.ts", moving(72), sounds=[{"seconds": 3, "click": 2.5}])
     with av.open(str(source)) as old, av.open(str(tmp_path / "gap.ts"), "w") as new:
@@ -155,30 +163,16 @@ def test_a_gap_in_sound_that_is_encoded_anew_is_silence(tmp_path: Path) -> None:
     assert abs(click_of(tmp_path / "out.webm") - float(times_of(tmp_path / "out.webm")[0]) - offset) < 1 / 24
 
 
-_SUBTITLES = "1\n00:00:00,200 --> 00:00:00,600\nHello\n\n2\n00:00:00,700 --> 00:00:00,900\nthere\n"
-
-
-def test_subtitles_stay_where_the_container_takes_them(tmp_path: Path, clip: Path) -> None:
-    (tmp_path / "in.srt").write_text(_SUBTITLES)
-    source = tmp_path / "in.mkv"
-    with (av.open(str(clip)) as old, av.open(str(tmp_path / "in.srt")) as text, av.open(str(source), "w") as new):
-        streams = [(stream, new.add_stream_from_template(stream, opaque=True)) for stream in
-                   (*old.streams, *text.streams)]
-        streams[-1][1].metadata["language"] = "fre"
-        for stream, copy in streams:
-            for packet in stream.container.demux(stream):
-                if packet.dts is not None:
-                    packet.stream = copy
-                    new.mux(packet)
-            if stream.container is old:
-                old.seek(0)
-    assert "subtitles" not in str(run(source, tmp_path / "out.mkv"))
-    with av.open(str(tmp_path / "out.mkv")) as container:
-        assert container.streams.subtitles[0].language == "fre"
-        packets = [packet for packet in container.demux(subtitles=0) if packet.size]
-    assert [(packet.pts * packet.time_base, bytes(packet)) for packet in packets] == [(F(1, 5), b"Hello"),
-                                                                                      (F(7, 10), b"there")]
-    assert "subtitles (subrip) left out" in str(run(source, tmp_path / "out.mp4"))
+@pytest.mark.parametrize("output", ["out.mp4", "out.mkv", "out.mov"])
+@pytest.mark.parametrize("slow_motion", [False, True])
+def test_a_clip_whose_times_vary_ends_when_its_last_frame_does(tmp_path: Path, output: str, slow_motion: bool) -> None:
+    stamps = [0, 100, 600, 650, 2650, 2700]
+    source = write_clip(tmp_path / "in.mkv", moving(6), 30, stamps=stamps, time_base=F(1, 1000))
+    run(source, tmp_path / output, 4, slow_motion=slow_motion)
+    times = times_of(tmp_path / output)
+    with av.open(str(tmp_path / output)) as container:
+        rest = container.duration / av.time_base - float(times[-1])
+    assert len(times) == 24 and 0 < rest < (0.8 if slow_motion else 0.2)
 
 
 @pytest.mark.parametrize("slow_motion", [False, True])

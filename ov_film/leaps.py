@@ -1,0 +1,63 @@
+"""Time stamps that leap ahead by so much that they can't be meant."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+# Seconds that go by without picture or sound. What stands still for longer has sound, as a rule, and then is no leap.
+_LEAST_LEAP = 600
+_STEP = 60
+
+
+class Leaps:
+    """The leaps in a file's time stamps. First `see` all of its packets, then `close`.
+
+    Attributes:
+        seconds: how long each leap is after which the file goes on; those are closed.
+    """
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.seconds: list[float] = []
+        self._steps: dict[int, tuple[float, float]] = {}  # that packets lie in: when the first begins, the last is over
+        self._latest: dict[int, int] = {}  # step of each stream
+        self._back: set[int] = set()  # steps that a stream returned to
+        self._closed: list[tuple[float, Fraction | None]] = []  # from when on, and what is too much; None: not known
+
+    def see(self, stream: int, begin: float, duration: float, usual: float) -> None:
+        """Take in a packet of pictures or sound, in the file's order.
+
+        Args:
+            stream: its number.
+            begin: its time stamp, in seconds.
+            duration: how long it lasts; 0 is not known, and MP4 has leaps as durations.
+            usual: how long one lasts as a rule.
+        """
+        over = begin + (duration if 0 < duration < _LEAST_LEAP else usual)
+        step = int(begin // _STEP)
+        first, last = self._steps.get(step, (begin, over))
+        self._steps[step] = min(first, begin), max(last, over)
+        latest = self._latest[stream] = max(step, self._latest.get(stream, step))
+        if latest - step >= _LEAST_LEAP // _STEP:
+            self._back.add(step)
+
+    def close(self) -> None:
+        """Find the leaps. Where a stream comes back from one, no time beyond is known; else they follow at once."""
+        gone = Fraction(0)
+        steps = sorted(self._steps)
+        for before, after in pairwise(steps):
+            begin, over = self._steps[after][0], self._steps[before][1]
+            if begin - over < _LEAST_LEAP:
+                continue
+            if any(step <= before for step in self._back):
+                self._closed.append((begin, None))
+                break
+            self.seconds.append(begin - over)
+            gone += Fraction(round((begin - over) * 1000), 1000)
+            self._closed.append((begin, gone))
+
+    def closed(self, time: Fraction) -> Fraction | None:
+        """Return a time of the file, in seconds, without the leaps before it; None where it is not known."""
+        for begin, gone in reversed(self._closed):
+            if time > begin - _STEP:  # well within the leap: packets and pictures may round differently
+                return None if gone is None else time - gone
+        return time
