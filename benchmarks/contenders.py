@@ -120,7 +120,7 @@ def _torch(bfloat16: bool, one_flow: bool) -> Callable[[Path, Path, Job], Run]:
             count = 1 << times
             for first, last in pairwise(frames):
                 images, features = network.encode(torch.cat([tensor(first[np.newaxis]), tensor(last[np.newaxis])]))
-                flows = network.estimate_flows(features)
+                flows = network.estimate_flows(images, features)
                 for step in range(1, count):
                     network.fuse(images, features, flows, step / count).image.float().numpy()
             return (len(frames) - 1) * (count - 1)

@@ -36,7 +36,7 @@ def made(film: Film, first: np.ndarray, last: np.ndarray, time: float = 0.5) -> 
     frames = torch.from_numpy(np.stack([first, last])).permute(0, 3, 1, 2)
     with torch.no_grad():
         images, features = film.encode(frames)
-        return film.fuse(images, features, film.estimate_flows(features), time)
+        return film.fuse(images, features, film.estimate_flows(images, features), time)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

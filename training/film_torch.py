@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .matching import trusted_matches
+from .warping import warp
+
 TRUSTED = 0.1  # a difference, in [0,1], that counts a quarter in a displacement
 DAMPING = 2.5e-6  # squared slope of the brightness, in [0,1] a pixel, below which a displacement fades
 DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
@@ -42,6 +45,12 @@ class FilmConfig:
         """Levels that are fused."""
         return len(self.fusion_filters) + 1
 
+    @property
+    def matching_level(self) -> int | None:
+        """The level whose flows are corrected by matching, None where there is none."""
+        level = min(3, self.levels - 1)
+        return level if self.blends and level < self.fusion_levels else None
+
     def predictor(self, level: int) -> int:
         """Which flow predictor works at a level: the coarser ones share the last."""
         return min(level - self.image_levels, len(self.flow_filters) - 1)
@@ -67,18 +76,6 @@ class FilmOutput:
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
     """Convolve to the same size, then LeakyReLU 0.2."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.LeakyReLU(0.2, inplace=True))
-
-
-def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """Read image (B,C,H,W) at each pixel plus flow (B,2,H,W; x, y in pixels), clamped to the border."""
-    height, width = flow.shape[2:]
-    x = (torch.arange(width, device=flow.device) + 0.5) * 2 / width - 1
-    y = (torch.arange(height, device=flow.device) + 0.5) * 2 / height - 1
-    flow = flow.float()
-    grid = torch.stack([x + flow[:, 0] * 2 / width, y[:, None] + flow[:, 1] * 2 / height], -1)
-    sampled = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
-    layout = torch.contiguous_format if image.is_contiguous() else torch.channels_last  # as the convolutions around it
-    return sampled.to(image.dtype).contiguous(memory_format=layout)
 
 
 def mean_around(values: Tensor) -> Tensor:
@@ -174,8 +171,8 @@ class Film(nn.Module):
         ]
         return images, features
 
-    def estimate_flows(self, features: list[Tensor]) -> list[Tensor]:
-        """Feature pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput."""
+    def estimate_flows(self, images: list[Tensor], features: list[Tensor]) -> list[Tensor]:
+        """Pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput."""
         flows: list[Tensor] = []
         for level in reversed(range(self.config.levels)):
             own, other = features[level], swap(features[level])
@@ -190,13 +187,16 @@ class Film(nn.Module):
             if self.config.blends:
                 flow = agreed(flow)
                 flow = mean_around(flow) if level == self.config.image_levels else flow
+            if level == self.config.matching_level:
+                matches, trusted = trusted_matches(images[level], flow)
+                flow = torch.where(trusted, matches, flow)
             flows.append(flow)
         return flows[::-1]
 
     def forward(self, first: Tensor, last: Tensor) -> FilmOutput:
         """Frames (B,3,H,W) in [0,1], sides multiples of 2 ** (levels - 1) -> midpoint and what led to it."""
         images, features = self.encode(torch.cat([first, last]))
-        return self.fuse(images, features, self.estimate_flows(features))
+        return self.fuse(images, features, self.estimate_flows(images, features))
 
     def fuse(self, images: list[Tensor], features: list[Tensor], flows: list[Tensor], time: float = 0.5) -> FilmOutput:
         """Make the frame at a time in (0,1) from both frames' pyramids, first frames before last ones, and flows."""

@@ -106,7 +106,7 @@ class Run:
         with torch.autocast(frames.device.type, torch.bfloat16):
             with torch.set_grad_enabled(not alone):
                 images, features = self.model.encode(torch.cat([first, last]))
-                flows = self.model.estimate_flows(features)
+                flows = self.model.estimate_flows(images, features)
             output = self.model.fuse(images, features, flows)
         image = output.image.float()
         flows = synthetic_flows(output)
