@@ -135,7 +135,7 @@ def _cache_settings(cache: Path, device: str, model: ov.Model, changed: bool) ->
     weights = sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")
     if weights <= _MOST_WEIGHTS_CACHED:
         return {"CACHE_DIR": str(cache)}
-    if changed:  # they would be kept too, hundreds of MB, and save a tenth of the time
+    if changed:  # they would be kept too, hundreds of MB, and save little time
         return {}
     known = core().get_property(device, "SUPPORTED_PROPERTIES")
     # The first is a GPU's sign that it can, the second a CPU's; the CPU of OpenVINO 2025.0 has neither.

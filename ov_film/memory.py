@@ -15,7 +15,7 @@ from .tiles import Tile, window_size
 # resolution: bytes, and weights of 4 bytes.
 _LAYERS = {"f32": (3.6, 1040, 640), "bf16": (1.6, 790, 540), "f16": (1.6, 790, 540)}
 _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
-_WINOGRAD_WEIGHTS = {"f32": 4.2, "bf16": 2.9, "f16": 2.9}  # of 4 bytes: the kernels that use_winograd adds
+_WINOGRAD_WEIGHTS = {"f32": 4.6, "bf16": 3.6, "f16": 3.6}  # of 4 bytes: what use_winograd adds
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair, those kernels aside; a frame that needs more is worked on in windows
 _WINDOW_BYTES = {"f32": 3_200_000_000, "bf16": 2_000_000_000, "f16": 2_000_000_000}  # for the layers, two encodings
 _JOINING_BYTES = 130  # a pixel of a frame in windows: what its windows are put together in

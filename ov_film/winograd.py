@@ -19,7 +19,7 @@ from .layers import Node
 
 _LEAST_PARAMETERS = 8_000_000  # smaller models have narrow layers
 # Below, the sums take the time that products save, or compiling takes more than a short clip gives back.
-_LEAST_OUTPUTS, _LEAST_INPUTS, _LEAST_PIXELS = 128, 128, 1024
+_LEAST_CHANNELS, _LEAST_PIXELS = 64, 1024
 _MADE, _READ = 4, 6  # rows of the result that are made at once, and of the net that they are made of
 # All strips of a layer use the same memory. Smaller ones take longer to compile.
 _STRIP_VALUES = 64 << 20  # of sums
@@ -68,8 +68,8 @@ def _wide_kernel(convolution: Node) -> NDArray[np.float32] | None:
     height, width = list(convolution.get_output_shape(0))[2:]
     attributes = convolution.get_attributes()
     if (size != [3, 3] or attributes["strides"] != [1, 1] or attributes["pads_begin"] != [1, 1]
-            or attributes["pads_end"] != [1, 1] or attributes["dilations"] != [1, 1] or outputs < _LEAST_OUTPUTS
-            or inputs < _LEAST_INPUTS or height * width < _LEAST_PIXELS):
+            or attributes["pads_end"] != [1, 1] or attributes["dilations"] != [1, 1]
+            or min(outputs, inputs) < _LEAST_CHANNELS or height * width < _LEAST_PIXELS):
         return None
     constant = source.get_node()
     if constant.get_type_name() == "Convert":  # from 16 bits
