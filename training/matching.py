@@ -10,7 +10,7 @@ from torch import Tensor
 from .warping import warp
 
 BLOCK, REACH, PATCH = 8, 10, 7  # pixels
-FARNESS, POOR, BETTER, MISSED, FARTHER = 6e-5, 0.05, 0.7, 1, 1
+FARNESS, POOR, BETTER, MISSED, FARTHER = 2e-5, 0.05, 0.7, 1, 1
 
 
 @torch.no_grad()
