@@ -15,6 +15,7 @@ from .network import DIRECTIONS, ENDS
 
 _BLOCK = 8  # pixels, a side: their patches are compared with the same ones
 _REACH = 10  # pixels, to each side of a block
+_STRIP = 96  # blocks that are worked on at a time; all strips use the same memory
 _PATCH = 7  # pixels, a side
 _FARNESS = 2e-5  # squared difference of colours, in [0,1], that counts like a pixel away from where the flow leads
 _POOR = 0.05  # difference of colours from which a flow is in doubt
@@ -96,18 +97,24 @@ class _Grid:
         weight = np.float32(_FARNESS ** 0.5)
         asked = ops.concat([own, ops.multiply(ops.add(self.all, flow), weight)], 3)
         offered = ops.concat([other, ops.multiply(self.all, weight)], 3)
-        blocks, compared = self._offered.shape
-        asked = ops.gather(_rows(asked), self._asked, np.int64(0))
-        offered = _rows(offered)
+        asked, offered = _rows(asked), _rows(offered)
         squares = ops.reduce_sum(ops.multiply(offered, offered), np.int64(1), False)
-        squares = ops.unsqueeze(ops.gather(squares, self._offered, np.int64(0)), np.int64(1))
-        products = ops.matmul(asked, ops.gather(offered, self._offered, np.int64(0)), False, True)
+        strips = [slice(start, start + _STRIP) for start in range(0, len(self._asked), _STRIP)]
+        targets = ops.concat([self._targets(asked, offered, squares, strip) for strip in strips], 0)
+        targets = ops.gather(ops.reshape(targets, np.array([-1], np.int64), False), self._order, np.int64(0))
+        return ops.reshape(targets, np.array(self._shape, np.int64), False)
+
+    def _targets(self, asked: Node, offered: Node, squares: Node, strip: slice) -> Node:
+        """Return the indices (blocks,64) of what is nearest to the pixels of some blocks."""
+        indices = self._offered[strip]
+        patches = ops.gather(offered, indices, np.int64(0))
+        products = ops.matmul(ops.gather(asked, self._asked[strip], np.int64(0)), patches, False, True)
+        squares = ops.unsqueeze(ops.gather(squares, indices, np.int64(0)), np.int64(1))
         costs = ops.subtract(squares, ops.multiply(products, np.float32(2)))
         best = ops.squeeze(ops.topk(costs, np.int64(1), 2, "min", "none", "i32").output(1), np.int64(2))
+        blocks, compared = indices.shape
         best = ops.add(best, np.arange(0, blocks * compared, compared, dtype=np.int32)[:, np.newaxis])
-        best = ops.gather(ops.reshape(best, np.array([-1], np.int64), False), self._order, np.int64(0))
-        target = ops.gather(self._offered.reshape(-1), best, np.int64(0))
-        return ops.reshape(target, np.array(self._shape, np.int64), False)
+        return ops.gather(indices.reshape(-1), best, np.int64(0))
 
 
 def _indices(rows: NDArray[np.int64], columns: NDArray[np.int64], width: int) -> NDArray[np.int32]:

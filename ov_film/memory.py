@@ -18,6 +18,7 @@ _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
 _WINOGRAD_WEIGHTS = {"f32": 4.6, "bf16": 3.6, "f16": 3.6}  # of 4 bytes: what use_winograd adds
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair, those kernels aside; a frame that needs more is worked on in windows
 _WINDOW_BYTES = {"f32": 3_200_000_000, "bf16": 2_000_000_000, "f16": 2_000_000_000}  # for the layers, two encodings
+_MATCHING_BYTES = 150  # a pixel of a frame, where its flows are matched
 _JOINING_BYTES = 130  # a pixel of a frame in windows: what its windows are put together in
 _GROUP = Path("/sys/fs/cgroup")  # of version 2, as containers see their own
 _USUAL_MOTION = 37  # pixels: what windows are laid out for before the motion is known
@@ -81,7 +82,9 @@ def _encoding_bytes(configuration: FilmConfiguration, pixels: int, fine_pixels: 
 def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: int, precision: str) -> int:
     encodings, with_flow, without_flow = _LAYERS[precision]
     pixel_bytes = without_flow if configuration.image_levels else with_flow
-    return round(encodings * _encoding_bytes(configuration, pixels, window_pixels, "f32")) + pixel_bytes * window_pixels
+    matching = _MATCHING_BYTES * pixels if configuration.matches else 0
+    encodings_held = round(encodings * _encoding_bytes(configuration, pixels, window_pixels, "f32"))
+    return encodings_held + pixel_bytes * window_pixels + matching
 
 
 def _winograd_bytes(configuration: FilmConfiguration, precision: str) -> int:
