@@ -57,7 +57,7 @@ def subtitled(clip: Path, source: Path, texts: Sequence[str], disposition: int =
     paths = [clip]
     for number, text in enumerate(texts):
         paths.append(source.with_name(f"{number}.{kind}"))
-        paths[-1].write_text(text)
+        paths[-1].write_text(text, encoding="utf-8")
     files = [av.open(str(path)) for path in paths]
     with av.open(str(source), "w") as new:
         streams = {(file, stream.index): new.add_stream_from_template(stream, opaque=True)
