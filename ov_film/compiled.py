@@ -77,11 +77,11 @@ class CompiledModels:
         names = {element_type: name for name, element_type in _TYPES.items()}
         return device, core().get_property(device, "FULL_DEVICE_NAME").strip(), names.get(precision, str(precision))
 
-    def release_memory(self) -> None:
-        """Give back what the layers' results took; the next run takes it again."""
+    def release_memory(self, *names: str) -> None:
+        """Give back what the layers' results took in some models, or all; the next run takes it again."""
         with self._lock:
-            for model in self._compiled.values():
-                model.release_memory()
+            for name in names or self._compiled:
+                self._compiled[name].release_memory()
 
     def _ready(self, model: ov.Model, name: str, winograd: bool) -> tuple[ov.Model, dict[str, str]]:
         """Return a model as it is to be compiled, and the settings to do so with."""

@@ -18,8 +18,8 @@ _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
 _WINOGRAD_WEIGHTS = {"f32": 4.6, "bf16": 3.6, "f16": 3.6}  # of 4 bytes: what use_winograd adds
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair, those kernels aside; a frame that needs more is worked on in windows
 _WINDOW_BYTES = {"f32": 3_200_000_000, "bf16": 2_000_000_000, "f16": 2_000_000_000}  # for the layers, two encodings
-_MATCHING_BYTES = 150  # a pixel of a frame, where its flows are matched
-_JOINING_BYTES = 130  # a pixel of a frame in windows: what its windows are put together in
+_MATCHING_BYTES = 120  # a pixel of a frame, where its flows are matched
+_CANVAS_BYTES = 16  # a pixel of a frame in windows: what its windows are put together in
 _GROUP = Path("/sys/fs/cgroup")  # of version 2, as containers see their own
 _USUAL_MOTION = 37  # pixels: what windows are laid out for before the motion is known
 
@@ -65,26 +65,38 @@ def encodings_bytes(configuration: FilmConfiguration, resolution: tuple[int, int
     pixels, window_pixels = resolution[0] * resolution[1], window[0] * window[1]
     if window == resolution:
         return (times + 1) * (_encoding_bytes(configuration, pixels, pixels, precision) + 12 * pixels)
+    finer, channels = configuration.fine_levels - 1, encoding_channels(configuration)
+    stitched = sum(_tensor_bytes(name, channels[name], pixels, precision)
+                   for name in (f"image_{finer}", f"features_{finer}"))
     return ((times + 1) * (_encoding_bytes(configuration, pixels, 0, precision) + 12 * pixels)
-            + 2 * _encoding_bytes(configuration, 0, window_pixels, precision) + _JOINING_BYTES * pixels)
+            + 2 * _encoding_bytes(configuration, 0, window_pixels, precision) + stitched + _CANVAS_BYTES * pixels)
 
 
 def _encoding_bytes(configuration: FilmConfiguration, pixels: int, fine_pixels: int, precision: str) -> int:
     """Return the bytes of one encoding: the coarse levels' of a frame's pixels, the fine levels' of some pixels."""
-    total = 0
-    for name, channels in encoding_channels(configuration).items():
-        level = level_of(name)
-        value_bytes = 4 if name.startswith("image") or precision == "f32" else 2
-        total += channels * ((fine_pixels if level < configuration.fine_levels else pixels) >> 2 * level) * value_bytes
-    return total
+    return sum(_tensor_bytes(name, channels, fine_pixels if level_of(name) < configuration.fine_levels else pixels,
+                             precision) for name, channels in encoding_channels(configuration).items())
+
+
+def _tensor_bytes(name: str, channels: int, pixels: int, precision: str) -> int:
+    value_bytes = 4 if name.startswith("image") or precision == "f32" else 2
+    return channels * (pixels >> 2 * level_of(name)) * value_bytes
 
 
 def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: int, precision: str) -> int:
+    """Return the bytes of the layers' results: of all levels or, in windows, of the coarse ones or a window's.
+
+    Until it first runs, a compiled model holds what it reads. So beside the coarse levels' results there are two
+    encodings of a window for the fine flow, and two for fusion.
+    """
     encodings, with_flow, without_flow = _LAYERS[precision]
-    pixel_bytes = without_flow if configuration.image_levels else with_flow
     matching = _MATCHING_BYTES * pixels if configuration.matches else 0
-    encodings_held = round(encodings * _encoding_bytes(configuration, pixels, window_pixels, "f32"))
-    return encodings_held + pixel_bytes * window_pixels + matching
+    coarse = round(encodings * _encoding_bytes(configuration, pixels, 0, "f32")) + matching
+    fine = (round(encodings * _encoding_bytes(configuration, 0, window_pixels, "f32"))
+            + (without_flow if configuration.image_levels else with_flow) * window_pixels)
+    if pixels == window_pixels:
+        return coarse + fine
+    return max(coarse + 4 * _encoding_bytes(configuration, 0, window_pixels, precision), fine)
 
 
 def _winograd_bytes(configuration: FilmConfiguration, precision: str) -> int:

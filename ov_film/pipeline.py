@@ -73,14 +73,14 @@ class FilmPipeline:
             passed_on = {name: fine[name] for name in names}
         else:
             fine, passed_on = None, self._stitched(batch, names)
-        return Encoding(batch, fine, self._models.run(COARSE_ENCODER, passed_on), (frame.shape[0], frame.shape[1]))
+        return Encoding(batch, fine, self._run_coarse(COARSE_ENCODER, passed_on), (frame.shape[0], frame.shape[1]))
 
     def pair(self, first: Encoding, last: Encoding) -> Pair:
         """Find the flows between two encoded frames."""
         coarse = _both(first.coarse, last.coarse)
-        flows = self._models.run(COARSE_FLOW, coarse)
+        flows = self._run_coarse(COARSE_FLOW, coarse)
         if self._configuration.matches:
-            found = self._models.run(MATCHING, coarse | flows)
+            found = self._run_coarse(MATCHING, coarse | flows)
             flows |= {name.replace("match", "flow"): flow for name, flow in found.items()}
         if first.fine is not None and last.fine is not None:
             flows |= self._models.run(FINE_FLOW, _both(first.fine, last.fine) | flows)
@@ -132,6 +132,13 @@ class FilmPipeline:
         height, width = pair.first.size
         return {direction: tuple(flows[name][:-(-height >> level_of(name)), :-(-width >> level_of(name))].copy()
                                  for name in names[direction]) for direction in DIRECTIONS}
+
+    def _run_coarse(self, name: str, inputs: Tensors) -> Tensors:
+        """Run a model of the coarse levels; beside windows, which are worked on next, it holds no memory."""
+        outputs = self._models.run(name, inputs)
+        if not self.whole:
+            self._models.release_memory(name)
+        return outputs
 
     def _stitched(self, frame: ov.Tensor, names: Sequence[str]) -> Tensors:
         """Return some of the fine encoding of a whole frame, encoded in windows; exact, as margins are wide enough."""
