@@ -208,6 +208,13 @@ def test_a_model_that_is_not_installed_is_refused_with_the_way_to_get_it(server:
     assert error and "'film' is not installed" in error and "install.py" in error
 
 
+def test_a_path_that_a_workflow_gives_for_a_model_is_refused(server: ComfyUI, prompt: Prompt) -> None:
+    bundled = Path(__file__).absolute().parent.parent / "ov_film" / "bundled" / "film_lite"
+    for path in (str(bundled), "../../film_lite"):
+        error = server.run(changed(prompt, LOADER, model=path)).error
+        assert error and "is not installed" in error
+
+
 def test_a_name_that_leaves_the_output_folder_is_refused(server: ComfyUI, prompt: Prompt) -> None:
     before = files_in(server.output.parent)
     small = changed(prompt, RECURSIVE, times_to_interpolate=0)
