@@ -18,7 +18,7 @@ from .winograd import use_winograd
 Tensors = dict[str, ov.Tensor]  # by the models' names for them
 ReadModel: TypeAlias = Callable[[str], ov.Model]
 
-_MOST_CACHED = 64  # files: five models for each device, precision, resolution and window
+_MOST_CACHED = 64  # files: up to six models for each device, precision, resolution and window
 _MOST_WEIGHTS_CACHED = 16 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 

@@ -118,6 +118,13 @@ class Layers:
         return self._shared[name]
 
 
+def parameter(name: str, channels: int, height: int = -1, width: int = -1) -> Node:
+    """Return a model's input (1,height,width,channels) of a name; -1 leaves a side open."""
+    node = ops.parameter([1, height, width, channels], np.float32, name=name)
+    node.output(0).set_names({name})
+    return node
+
+
 def _pixels(flow: Node) -> tuple[Node, ...]:
     """Return a flow's (1,h,w), each pixel's x (w) and y (h,1), the last x and y, and the width; integers all."""
     shape = ops.shape_of(flow)

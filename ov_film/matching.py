@@ -10,7 +10,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from .layers import Layers, Node
+from .layers import Layers, Node, parameter
 from .network import DIRECTIONS, ENDS
 
 _BLOCK = 8  # pixels, a side: their patches are compared with the same ones
@@ -37,8 +37,8 @@ def build_matching(name: str, level: int, height: int, width: int, channels: int
         height, width: its size, in pixels.
         channels: of its features, images included.
     """
-    ends = [_input(f"{end}_features_{level}", height, width, channels) for end in ENDS]
-    flows = [_input(f"{direction}_flow_{level}", height, width, 2) for direction in DIRECTIONS]
+    ends = [parameter(f"{end}_features_{level}", channels, height, width) for end in ENDS]
+    flows = [parameter(f"{direction}_flow_{level}", 2, height, width) for direction in DIRECTIONS]
     grid = _Grid(height, width)
     front = [np.array([side], np.int64) for side in (0, 3, 1, 3)]
     patches = [_patches(ops.slice(features, *front)) for features in ends]
@@ -145,9 +145,3 @@ def _rows(values: Node) -> Node:
     """Return (1,h,w,c) as (h*w,c)."""
     channels = values.output(0).get_partial_shape()[3].get_length()
     return ops.reshape(values, np.array([-1, channels], np.int64), False)
-
-
-def _input(name: str, height: int, width: int, channels: int) -> Node:
-    parameter = ops.parameter([1, height, width, channels], np.float32, name=name)
-    parameter.output(0).set_names({name})
-    return parameter

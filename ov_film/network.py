@@ -36,7 +36,7 @@ from .configuration import (
     fusion_name,
     predictor_name,
 )
-from .layers import Layers, Node
+from .layers import Layers, Node, parameter
 
 ENDS, DIRECTIONS, TIME = ("first", "last"), ("forward", "backward"), "time"
 _DOUBTFUL = 0.005  # difference of the warped images, in [0,1], at which the colours that are made count half
@@ -83,9 +83,9 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
     layers = Layers(tensors)
     finer = levels[0] - 1
     channels = encoding_channels(configuration)
-    inputs = ([_input(name, channels[name]) for name in (f"image_{finer}", f"features_{finer}")] if levels[0]
-              else [_input("frame", 3)])
-    image, *features = (_transpose(parameter, _NCHW) for parameter in inputs)
+    inputs = ([parameter(name, channels[name]) for name in (f"image_{finer}", f"features_{finer}")] if levels[0]
+              else [parameter("frame", 3)])
+    image, *features = (_transpose(net, _NCHW) for net in inputs)
     stages = _stages(features[0], configuration, finer) if features else []
 
     encoding: dict[str, Node] = {}
@@ -124,9 +124,9 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
     predicted = range(max(levels[0], configuration.image_levels), levels[-1] + 1)
     channels = {name: count for name, count in encoding_channels(configuration).items()
                 if level_of(name) in predicted and not name.startswith("image_")}
-    first, last = ({name: _input(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS)
+    first, last = ({name: parameter(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS)
     above = [] if levels[-1] == configuration.pyramid_levels - 1 else [
-        _input(f"{direction}_flow_{levels[-1] + 1}", 2) for direction in DIRECTIONS]
+        parameter(f"{direction}_flow_{levels[-1] + 1}", 2) for direction in DIRECTIONS]
     # The fine levels need the flow at the finest coarse one; further down, what is fused.
     needed = [level for level in levels if level == configuration.fine_levels or level < configuration.fusion_levels]
 
@@ -177,8 +177,8 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
     layers = Layers(tensors)
     levels = range(configuration.fusion_levels)
     channels = {name: encoding_channels(configuration)[name] for name in fused_names(configuration)}
-    ends = {end: {name: _input(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS}
-    flows = {end: [_input(f"{end}_flow_{level}", 2) for level in levels] for end in ENDS}
+    ends = {end: {name: parameter(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS}
+    flows = {end: [parameter(f"{end}_flow_{level}", 2) for level in levels] for end in ENDS}
     inputs = [*ends["first"].values(), *ends["last"].values(), *flows["first"], *flows["last"]]
     if configuration.blends:
         time = ops.parameter([1], np.float32, name=TIME)
@@ -263,12 +263,6 @@ def _double_flow(flow: Node) -> Node:
 
 def _concatenate(nodes: Sequence[Node]) -> Node:
     return ops.concat(list(nodes), 1) if len(nodes) > 1 else nodes[0]
-
-
-def _input(name: str, channels: int) -> Node:
-    parameter = ops.parameter([1, -1, -1, channels], np.float32, name=name)
-    parameter.output(0).set_names({name})
-    return parameter
 
 
 def _model(outputs: dict[str, Node], inputs: Iterable[Node], name: str) -> ov.Model:
