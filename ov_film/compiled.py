@@ -1,4 +1,4 @@
-"""FILM's five models, compiled for one device, precision and resolution."""
+"""FILM's models, compiled for one device, precision and resolution."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -9,7 +9,16 @@ from typing import TypeAlias
 import openvino as ov
 from openvino import preprocess
 
-from .configuration import COARSE_ENCODER, COARSE_FLOW, FUSION, MATCHING, MODELS, FilmConfiguration
+from .configuration import (
+    COARSE_ENCODER,
+    COARSE_FLOW,
+    FINE_ENCODER,
+    FUSION,
+    MATCHING,
+    MODELS,
+    STITCHED_ENCODER,
+    FilmConfiguration,
+)
 from .devices import core
 from .matching import build_matching
 from .network import TIME, encoding_channels, level_of
@@ -18,13 +27,16 @@ from .winograd import use_winograd
 Tensors = dict[str, ov.Tensor]  # by the models' names for them
 ReadModel: TypeAlias = Callable[[str], ov.Model]
 
-_MOST_CACHED = 64  # files: up to six models for each device, precision, resolution and window
+_MOST_CACHED = 64  # files: up to seven models for each device, precision, resolution and window
 _MOST_WEIGHTS_CACHED = 16 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
 class CompiledModels:
     """The five models, and the one for matching where a configuration has it. Calls from several threads take turns.
+
+    Where frames are worked on in windows, the fine encoder is two: the coarsest of its levels is made by the stitched
+    encoder, once for each frame, and kept whole; the others are made again for each pair.
 
     Attributes:
         device, precision: what they were compiled for.
@@ -43,8 +55,11 @@ class CompiledModels:
         # changes graphs: where several did, OpenVINO's Python could lock up.
         with ThreadPoolExecutor() as threads:
             compiled = {}
-            for name in reversed(MODELS):
-                model, settings = self._ready(read(name), name, winograd)
+            for name in [*reversed(MODELS), *([] if window == resolution else [STITCHED_ENCODER])]:
+                model = read(FINE_ENCODER if name == STITCHED_ENCODER else name)
+                if window != resolution and name in (FINE_ENCODER, STITCHED_ENCODER):
+                    _divide(model, configuration.stitched_level, name == STITCHED_ENCODER)
+                model, settings = self._ready(model, name, winograd)
                 compiled[name] = threads.submit(core().compile_model, model, device, settings)
             if configuration.matches:
                 model, settings = self._matching(configuration)
@@ -117,6 +132,13 @@ class CompiledModels:
                 if "features_" in port.any_name or "predictor_" in port.any_name:
                     place(port.any_name).tensor().set_element_type(_TYPES[self.precision])
         return steps.build()
+
+
+def _divide(model: ov.Model, level: int, stitched: bool) -> None:
+    """Leave the fine encoder that part of its results that is of a level, or the others."""
+    for port in model.outputs:
+        if (level_of(port.any_name) == level) != stitched:
+            model.remove_result(port.get_node())
 
 
 def _writable(cache: Path) -> Path | None:

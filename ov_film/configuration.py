@@ -22,6 +22,7 @@ TENSOR_NAME = re.compile(
 # The models that the network is built as (see network.py).
 FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
+STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose results windows are put together to
 MATCHING = "matching"  # has no weights, and is in no file (see matching.py)
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
@@ -63,6 +64,11 @@ class FilmConfiguration:
     def fine_levels(self) -> int:
         """Levels that are too large to be handled whole in a large frame; from the fourth on they are 1/64 and less."""
         return min(3, self.pyramid_levels - 1)
+
+    @property
+    def stitched_level(self) -> int:
+        """The coarsest fine level: what comes out of windows there is put together and kept whole, as it is small."""
+        return self.fine_levels - 1
 
     @property
     def matches(self) -> bool:

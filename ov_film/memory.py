@@ -40,7 +40,7 @@ def window_for(configuration: FilmConfiguration, resolution: tuple[int, int], pr
         return resolution
     some = 1 << 20
     pixel_bytes = (_layers_bytes(configuration, some, some, precision)
-                   + 2 * _encoding_bytes(configuration, some, some, precision)) / some
+                   + 2 * _encoding_bytes(configuration, some, precision)) / some
     margin = configuration.reach // 2 + _USUAL_MOTION
     room = _WINDOW_BYTES[precision] - (_winograd_bytes(configuration, precision) if winograd else 0)
     return window_size(*resolution, int(room / pixel_bytes), margin, multiple)
@@ -60,27 +60,27 @@ def encodings_bytes(configuration: FilmConfiguration, resolution: tuple[int, int
                     precision: str, times: int) -> int:
     """Return how many bytes the encodings take that a recursion holds, and in windows the frame that is made of them.
 
-    In windows only coarse levels are held and the padded frames; fine levels are those of one window of a pair.
+    In windows only the levels from the stitched one on are held and the padded frames; those below are of one window
+    of a pair.
     """
     pixels, window_pixels = resolution[0] * resolution[1], window[0] * window[1]
     if window == resolution:
-        return (times + 1) * (_encoding_bytes(configuration, pixels, pixels, precision) + 12 * pixels)
-    finer, channels = configuration.fine_levels - 1, encoding_channels(configuration)
-    stitched = sum(_tensor_bytes(name, channels[name], pixels, precision)
-                   for name in (f"image_{finer}", f"features_{finer}"))
-    return ((times + 1) * (_encoding_bytes(configuration, pixels, 0, precision) + 12 * pixels)
-            + 2 * _encoding_bytes(configuration, 0, window_pixels, precision) + stitched + _CANVAS_BYTES * pixels)
+        return (times + 1) * (_encoding_bytes(configuration, pixels, precision) + 12 * pixels)
+    level = configuration.stitched_level
+    return ((times + 1) * (_encoding_bytes(configuration, pixels, precision, first=level) + 12 * pixels)
+            + 2 * _encoding_bytes(configuration, window_pixels, precision, end=level) + _CANVAS_BYTES * pixels)
 
 
-def _encoding_bytes(configuration: FilmConfiguration, pixels: int, fine_pixels: int, precision: str) -> int:
-    """Return the bytes of one encoding: the coarse levels' of a frame's pixels, the fine levels' of some pixels."""
-    return sum(_tensor_bytes(name, channels, fine_pixels if level_of(name) < configuration.fine_levels else pixels,
-                             precision) for name, channels in encoding_channels(configuration).items())
-
-
-def _tensor_bytes(name: str, channels: int, pixels: int, precision: str) -> int:
-    value_bytes = 4 if name.startswith("image") or precision == "f32" else 2
-    return channels * (pixels >> 2 * level_of(name)) * value_bytes
+def _encoding_bytes(configuration: FilmConfiguration, pixels: int, precision: str, first: int = 0,
+                    end: int | None = None) -> int:
+    """Return the bytes of one encoding of so many pixels, from a first level on to before an end."""
+    total = 0
+    for name, channels in encoding_channels(configuration).items():
+        level = level_of(name)
+        if first <= level and (end is None or level < end):
+            value_bytes = 4 if name.startswith("image") or precision == "f32" else 2
+            total += channels * (pixels >> 2 * level) * value_bytes
+    return total
 
 
 def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: int, precision: str) -> int:
@@ -90,13 +90,14 @@ def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: 
     encodings of a window for the fine flow, and two for fusion.
     """
     encodings, with_flow, without_flow = _LAYERS[precision]
+    levels = configuration.fine_levels
     matching = _MATCHING_BYTES * pixels if configuration.matches else 0
-    coarse = round(encodings * _encoding_bytes(configuration, pixels, 0, "f32")) + matching
-    fine = (round(encodings * _encoding_bytes(configuration, 0, window_pixels, "f32"))
+    coarse = round(encodings * _encoding_bytes(configuration, pixels, "f32", first=levels)) + matching
+    fine = (round(encodings * _encoding_bytes(configuration, window_pixels, "f32", end=levels))
             + (without_flow if configuration.image_levels else with_flow) * window_pixels)
     if pixels == window_pixels:
         return coarse + fine
-    return max(coarse + 4 * _encoding_bytes(configuration, 0, window_pixels, precision), fine)
+    return max(coarse + 4 * _encoding_bytes(configuration, window_pixels, precision, end=levels), fine)
 
 
 def _winograd_bytes(configuration: FilmConfiguration, precision: str) -> int:

@@ -8,7 +8,16 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from .compiled import CompiledModels, Tensors
-from .configuration import COARSE_ENCODER, COARSE_FLOW, FINE_ENCODER, FINE_FLOW, FUSION, MATCHING, FilmConfiguration
+from .configuration import (
+    COARSE_ENCODER,
+    COARSE_FLOW,
+    FINE_ENCODER,
+    FINE_FLOW,
+    FUSION,
+    MATCHING,
+    STITCHED_ENCODER,
+    FilmConfiguration,
+)
 from .errors import FilmError
 from .frames import Frame, padded
 from .network import DIRECTIONS, ENDS, TIME, encoding_channels, level_of
@@ -26,7 +35,7 @@ class Encoding:
     Attributes:
         frame: the padded frame (1,H,W,3), of which windows are encoded again when they are needed.
         fine: the fine levels' encoding; None where the frame is worked on in windows.
-        coarse: the coarse levels' encoding.
+        coarse: the coarse levels' encoding; in windows, that of the stitched level too.
         size: the frame's own height and width.
     """
 
@@ -52,6 +61,7 @@ class FilmPipeline:
         self._models, self._configuration = models, configuration
         self._height, self._width = models.resolution
         self._channels = encoding_channels(configuration)
+        self._read_in_windows = {*models.inputs(FINE_FLOW), *models.inputs(FUSION)}
 
     @property
     def models(self) -> CompiledModels:
@@ -66,14 +76,14 @@ class FilmPipeline:
     def encode(self, frame: Frame) -> Encoding:
         """Encode one frame (H,W,3) float32; sides up to the resolution."""
         batch = ov.Tensor(np.ascontiguousarray(padded(frame, self._configuration.multiple)[np.newaxis]))
-        last_fine = self._configuration.fine_levels - 1
-        names = (f"image_{last_fine}", f"features_{last_fine}")
         if self.whole:
-            fine = self._models.run(FINE_ENCODER, {"frame": batch})
-            passed_on = {name: fine[name] for name in names}
+            fine = stitched = self._models.run(FINE_ENCODER, {"frame": batch})
+            kept: Tensors = {}
         else:
-            fine, passed_on = None, self._stitched(batch, names)
-        return Encoding(batch, fine, self._run_coarse(COARSE_ENCODER, passed_on), (frame.shape[0], frame.shape[1]))
+            fine, kept = None, self._stitched(batch)
+            stitched = kept
+        coarse = self._run_coarse(COARSE_ENCODER, stitched)
+        return Encoding(batch, fine, kept | coarse, (frame.shape[0], frame.shape[1]))
 
     def pair(self, first: Encoding, last: Encoding) -> Pair:
         """Find the flows between two encoded frames."""
@@ -140,21 +150,21 @@ class FilmPipeline:
             self._models.release_memory(name)
         return outputs
 
-    def _stitched(self, frame: ov.Tensor, names: Sequence[str]) -> Tensors:
-        """Return some of the fine encoding of a whole frame, encoded in windows; exact, as margins are wide enough."""
-        level = level_of(names[0])
-        margin = 2 << self._configuration.fine_levels  # of 2 pixels at each level, all levels together less than this
+    def _stitched(self, frame: ov.Tensor) -> Tensors:
+        """Return the stitched level of a whole frame, encoded in windows; exact, as margins are wide enough."""
+        level = self._configuration.stitched_level
+        margin = 4 << level  # of 2 pixels at each level, all levels together less than this
         shape = (1, self._height >> level, self._width >> level)
         joined: Tensors = {}
         for window in self._windows(margin):
-            found = self._models.run(FINE_ENCODER, {"frame": _cropped(frame, window, 0)})
             inner = window.inner(margin, self._height, self._width)
-            for name in names:
+            for name, found in self._models.run(STITCHED_ENCODER, {"frame": _cropped(frame, window, 0)}).items():
                 if name not in joined:
-                    joined[name] = ov.Tensor(found[name].element_type, [*shape, self._channels[name]])
+                    joined[name] = ov.Tensor(found.element_type, [*shape, self._channels[name]])
                 begin, end = _corners(inner, level, self._channels[name])
                 near, far = _corners(inner.relative_to(window), level, self._channels[name])
-                ov.Tensor(found[name], near, far).copy_to(ov.Tensor(joined[name], begin, end))
+                ov.Tensor(found, near, far).copy_to(ov.Tensor(joined[name], begin, end))
+        self._models.release_memory(STITCHED_ENCODER)
         return joined
 
     def _add(self, window: Window, pair: Pair, times: Sequence[float], canvases: Sequence[Canvas]) -> None:
@@ -172,9 +182,9 @@ class FilmPipeline:
         ends = []
         for encoding in (pair.first, pair.last):
             fine = self._models.run(FINE_ENCODER, {"frame": _cropped(encoding.frame, window, 0)})
-            fused = {name: tensor for name, tensor in encoding.coarse.items()
-                     if level_of(name) < self._configuration.fusion_levels}
-            ends.append(fine | {name: _cropped(tensor, window, level_of(name)) for name, tensor in fused.items()})
+            kept = {name: _cropped(tensor, window, level_of(name)) for name, tensor in encoding.coarse.items()
+                    if f"{ENDS[0]}_{name}" in self._read_in_windows}
+            ends.append(fine | kept)
         return _both(*ends)
 
     def _window_flows(self, pair: Pair, parts: Tensors, window: Window) -> Tensors:
