@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ov_film import memory
-from ov_film.configuration import FilmConfiguration
+from ov_film.compiled import CompiledModels
+from ov_film.configuration import COARSE_FLOW, FINE_ENCODER, STITCHED_ENCODER, FilmConfiguration
 from ov_film.errors import FilmError
 from ov_film.memory import memory_needed, window_for
 from ov_film.model import FilmModel
@@ -78,13 +79,23 @@ def test_the_direct_method_and_details_come_out_of_windows_too(moving: list[np.n
         assert flow.shape == other.shape and np.abs(flow - other).mean() < 0.01
 
 
-def test_fine_levels_are_held_for_one_window_only(moving: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_fine_levels_but_the_coarsest_are_held_for_one_window_only(
+        moving: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     encodings = []
     original = FilmPipeline.encode
     monkeypatch.setattr(FilmPipeline, "encode",
                         lambda self, frame: encodings.append(original(self, frame)) or encodings[-1])
+    runs = []
+    run = CompiledModels.run
+    monkeypatch.setattr(CompiledModels, "run", lambda self, name, inputs: runs.append(name) or run(self, name, inputs))
     FilmModel.load("film_lite", "CPU", "f32", tile=384).interpolate(*moving[:2])
     assert [encoding.fine for encoding in encodings] == [None, None]
+    # The coarsest of them is made once for each frame, and kept whole.
+    height, width = (side >> LITE.stitched_level for side in (448, 640))
+    for encoding in encodings:
+        assert encoding.coarse[f"features_{LITE.stitched_level}"].shape[1:3] == [height, width]
+    first_pair = runs.index(COARSE_FLOW)
+    assert STITCHED_ENCODER not in runs[first_pair:] and FINE_ENCODER not in runs[:first_pair]
 
 
 def test_margins_grow_with_the_motion(moving: list[np.ndarray]) -> None:
