@@ -1,6 +1,7 @@
 """The command line: interpolate, video, inspect, convert, quantize, doctor, devices, models."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         options.command(options)
+        sys.stdout.flush()
         return 0
+    except BrokenPipeError:  # who read what is printed has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more, and complains
+        return 1
     except KeyboardInterrupt:
         again = "; given again, the command goes on where it stopped" if "video" in (arguments or sys.argv) else ""
         return _failed(f"interrupted; nothing was written{again}.", debug)

@@ -211,3 +211,13 @@ def test_ctrl_c_leaves_no_partial_file(images: list[str], common: list[str], tmp
     ("24000/1001", Fraction(24000, 1001))])
 def test_frame_rates_are_exact(fps: float | str, exact: Fraction) -> None:
     assert frame_rate(fps) == exact
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break in another way on Windows")
+def test_nothing_is_said_when_what_reads_the_output_has_gone() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "ov_film", "models"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE,
+                          text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
