@@ -3,14 +3,9 @@
 from collections.abc import Iterable
 from itertools import pairwise, starmap
 
-import cv2
-import numpy as np
-
-from .frames import Frame, to_8_bits
+from .frames import Frame
 from .retiming import Retiming
-from .scenes import Thumbnail, change, is_cut
-
-_THUMBNAIL_WIDTH = 128
+from .scenes import change, is_cut, thumbnail
 
 
 def uninterpolated(frames: Iterable[Frame], count: int, retiming: Retiming) -> set[int]:
@@ -21,12 +16,5 @@ def uninterpolated(frames: Iterable[Frame], count: int, retiming: Retiming) -> s
     forbidden = {number for number in range(count) if not retiming.allows(number)}
     if retiming.cuts == "ignore":
         return forbidden
-    changes = [0.0, *starmap(change, pairwise(map(_thumbnail, frames))), 0.0]
+    changes = [0.0, *starmap(change, pairwise(map(thumbnail, frames))), 0.0]
     return forbidden | {number for number in range(count - 1) if is_cut(*changes[number:number + 3])}
-
-
-def _thumbnail(frame: Frame) -> Thumbnail:
-    height, width = frame.shape[:2]
-    rows = max(8, round(_THUMBNAIL_WIDTH * height / width))
-    small = np.asarray(cv2.resize(frame, (_THUMBNAIL_WIDTH, rows), interpolation=cv2.INTER_AREA), np.float32)
-    return np.ascontiguousarray(to_8_bits(small)[..., ::-1])

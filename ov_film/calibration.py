@@ -4,13 +4,13 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import av
 import numpy as np
 
 from .errors import FilmError
 from .frames import Frame, check_same_size, read_frame
+from .scenes import is_duplicate, thumbnail
 
 _LARGEST = (384, 640)  # pixels: the most that is kept of a frame, height and width, or 4K pairs would fill the memory
 _MOST_PAIRS = 32
@@ -18,30 +18,31 @@ _CLIP_FRAMES = 1000  # the start of a clip that is read for pairs
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 Pair = tuple[Frame, Frame]
-Thing = TypeVar("Thing")
 
 
 def pairs_of(frames: Sequence[Frame]) -> list[Pair]:
     """Return pairs of neighbouring frames, at most 32, spread over a sequence; of large frames a part.
 
+    Frames that repeat the one before are left out: in animation drawn on twos, no pair would move.
+
     Args:
         frames: (H,W,3) float32 in [0,1], in order.
     """
-    return _spread(_neighbours(frames))
+    return _spread(_neighbours(iter(frames)))
 
 
 def read_pairs(path: Path) -> list[Pair]:
     """Read pairs of neighbouring frames, at most 32, spread over a folder of images or the start of a clip.
 
-    Of large frames a part is kept, from another place for each pair.
+    Of large frames a part is kept, from another place for each pair. Frames that repeat the one before are left out.
 
     Raises:
         FilmError: there is no such file or folder, or something in it can't be read.
     """
     if path.is_dir():
         images = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
-        return _spread((read_frame(first), read_frame(last)) for first, last in _neighbours(images))
-    return _spread(_clip_pairs(path))
+        return _spread(_neighbours(map(read_frame, images)))
+    return _spread(_neighbours(_clip_frames(path)))
 
 
 def checksum(pairs: Sequence[Pair]) -> str:
@@ -62,21 +63,32 @@ def cut(pair: Pair, index: int) -> Pair:
     return (first[top:top + height, left:left + width].copy(), last[top:top + height, left:left + width].copy())
 
 
-def _clip_pairs(path: Path) -> Iterator[Pair]:
+def _clip_frames(path: Path) -> Iterator[Frame]:
     try:
         with av.open(path) as container:
-            frames = (frame.to_ndarray(format="rgb24").astype(np.float32) / 255
-                      for frame in itertools.islice(container.decode(video=0), _CLIP_FRAMES))
-            yield from zip(frames, frames, strict=False)
+            for frame in itertools.islice(container.decode(video=0), _CLIP_FRAMES):
+                yield frame.to_ndarray(format="rgb24").astype(np.float32) / np.float32(255)
     except (OSError, av.FFmpegError, IndexError) as error:
         raise FilmError(f"Clip {path} can't be read ({error}): give a video or a folder of images.") from error
 
 
-def _neighbours(things: Sequence[Thing]) -> Iterator[tuple[Thing, Thing]]:
-    """Yield pairs that share nothing; of three things, which would be one pair, two that share the middle one."""
-    if len(things) == 3:
-        return itertools.pairwise(things)
-    return zip(things[::2], things[1::2], strict=False)
+def _neighbours(frames: Iterator[Frame]) -> Iterator[Pair]:
+    """Yield pairs that share nothing; of three frames, which would be one pair, two that share the middle one."""
+    changing = _changing(frames)
+    start = list(itertools.islice(changing, 4))
+    if len(start) == 3:
+        return itertools.pairwise(start)
+    changing = itertools.chain(start, changing)
+    return zip(changing, changing, strict=False)
+
+
+def _changing(frames: Iterator[Frame]) -> Iterator[Frame]:
+    kept = None
+    for frame in frames:
+        small = thumbnail(frame)
+        if kept is None or kept.shape != small.shape or not is_duplicate(kept, small):
+            yield frame
+            kept = small
 
 
 def _spread(pairs: Iterable[Pair]) -> list[Pair]:

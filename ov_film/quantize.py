@@ -146,7 +146,7 @@ def _check(pairs: Sequence[Pair]) -> None:
         check_same_size(pairs[0][0], frame, "The first frame", f"frame {number}")
     if len(pairs) < 2:
         raise FilmError(f"The number of pairs of frames to calibrate on is {len(pairs)}, where 2 or more are needed, "
-                        "one to judge by: give three or more frames.")
+                        "one to judge by: give three or more frames that differ.")
 
 
 def _inputs_seen(read: ReadModel, manifest: Manifest, pairs: Sequence[Pair],

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .frames import Frame, to_8_bits
+
 Thumbnail = NDArray[np.uint8]
 """(h,w,3) BGR, 128 pixels wide."""
 
@@ -12,6 +14,14 @@ _LEAST_CHANGE = 0.06
 _LEAST_RATIO = 2.0
 _MOST_DIFFERENCE = 5.0  # levels of 255
 _BLOCK = 4
+_WIDTH = 128  # pixels
+
+
+def thumbnail(frame: Frame) -> Thumbnail:
+    """Return a frame (H,W,3) small."""
+    height, width = frame.shape[:2]
+    small = cv2.resize(frame, (_WIDTH, max(8, round(_WIDTH * height / width))), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(to_8_bits(np.asarray(small, np.float32))[..., ::-1])
 
 
 def change(first: Thumbnail, second: Thumbnail) -> float:

@@ -153,16 +153,27 @@ def test_pairs_are_spread_over_clips_and_folders(tmp_path: Path) -> None:
     pairs = read_pairs(tmp_path / "clip.webm")
     assert 16 < len(pairs) <= 32 and pairs[0][0].shape == (64, 64, 3)
     for number in range(3):
-        write_png(tmp_path / "images" / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+        write_png(tmp_path / "images" / f"{number}.png", np.full((8, 8, 3), 10 * number, np.uint8))
     read = [[round(float(frame[0, 0, 0]) * 255) for frame in pair] for pair in read_pairs(tmp_path / "images")]
-    assert read == [[0, 1], [1, 2]]
+    assert read == [[0, 10], [10, 20]]
+
+
+def test_frames_that_repeat_the_one_before_make_no_pair(tmp_path: Path) -> None:
+    on_twos = (picture(64, 64, number // 2) for number in range(12))
+    write_webm(tmp_path / "on_twos.webm", on_twos, Fraction(25))
+    pairs = read_pairs(tmp_path / "on_twos.webm")
+    assert len(pairs) == 3 and all(np.abs(first - last).mean() > 0.05 for first, last in pairs)
+    assert pairs_of([picture(64, 64)] * 9) == []
 
 
 @pytest.mark.parametrize(("count", "pairs"), [(2, [(0, 1)]), (3, [(0, 1), (1, 2)]), (4, [(0, 1), (2, 3)]),
                                               (5, [(0, 1), (2, 3)]), (200, [(0, 1), (8, 9), (16, 17)])])
 def test_pairs_of_a_batch_are_neighbours(count: int, pairs: list[tuple[int, int]]) -> None:
-    made = pairs_of(np.arange(count, dtype=np.float32)[:, None, None, None] * np.ones((1, 4, 4, 3), np.float32))
-    assert [tuple(int(frame[0, 0, 0]) for frame in pair) for pair in made][:3] == pairs[:3] and len(made) <= 32
+    # A lit column that moves along, in frames of as many.
+    frames = np.repeat(np.repeat(np.eye(count, dtype=np.float32)[:, None, :, None], 4, 1), 3, 3)
+    made = pairs_of(frames)
+    assert [tuple(int(frame[0, :, 0].argmax()) for frame in pair) for pair in made][:3] == pairs[:3]
+    assert len(made) <= 32
 
 
 @pytest.fixture
