@@ -107,9 +107,8 @@ class Layers:
         return ops.reshape(_mixed(upper, lower, down), shape, False)
 
     def _biased(self, net: Node, name: str) -> Node:
-        if name not in self._shared:
-            self._shared[name] = _constant(self._tensors[f"{name}/bias"].reshape(1, -1, 1, 1))
-        return ops.add(net, self._shared[name])
+        """Add a bias; OpenVINO's CPU plugin makes it part of a convolution only where no other reads the constant."""
+        return ops.add(net, _constant(self._tensors[f"{name}/bias"].reshape(1, -1, 1, 1)))
 
     def _kernel(self, name: str, kernel: NDArray[np.float32]) -> Node:
         """Return the constant of a kernel, from HWIO to OIHW, one however often it is used."""

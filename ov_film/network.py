@@ -206,7 +206,8 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
                                      bias=False)
         count = start + 4 + configuration.fusion_filters[level]
         rest = layers.convolution(joined, joining, inputs=np.delete(np.arange(count), flow_inputs))
-        net = layers.leaky_relu(ops.add(rest, by_flow))
+        # In this order OpenVINO's CPU plugin adds within the convolution of the flows, which is not in 8 bits.
+        net = layers.leaky_relu(ops.add(by_flow, rest))
         net = layers.activated(net, fusion_name(3 * level + 2))
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
     if configuration.blends:
