@@ -45,6 +45,7 @@ _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
 _FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order
 _LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
+_CLOCK_SET_ANEW = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: of broadcasts and discs
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,7 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
     container, stream = clip.opened()
     stamps: dict[int, int] = {}  # and how long they last
     packets, end = 0, 0.0
+    clip.leaps = Leaps(broadcast=bool(container.format.flags & _CLOCK_SET_ANEW))
     with container:
         clip.time_base = _exact(stream.time_base or 1)
         guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
