@@ -34,6 +34,9 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _MOST_STEP = Fraction(1, 90_000)
 # FFmpeg's atempo slows down to half at a time.
 _LEAST_TEMPO = Fraction(1, 2)
+# Sound from it is early by so many seconds for each time its length that it grows; measured: 0.009 to 0.024 on music,
+# speech and noise, slowed down 2 to 8 times.
+_EARLY = Fraction(16, 1000)
 # What belongs to the source's file, not to what it shows.
 _FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 # What FFmpeg says that these take, and then does not write.
@@ -346,12 +349,13 @@ def _stretched(frames: Iterator[av.AudioFrame], start: Fraction, stretch: Fracti
     # Short frames, so that the end can be cut where it belongs.
     nodes += [graph.add("asetnsamples", f"{_RATE // 200}:p=0"), graph.add("abuffersink")]
     graph.link_nodes(*nodes).configure()
-    done = round(((_seconds(first.pts or 0, first) - start) * stretch + lead) * _RATE)
+    late = lead + (stretch - 1) * _EARLY
+    done = round(((_seconds(first.pts or 0, first) - start) * stretch + late) * _RATE)
     end = done
     for frame in chain([first], frames, [None]):
         if frame:
             over = _seconds(frame.pts or 0, frame) + Fraction(frame.samples, frame.sample_rate)
-            end = round(((over - start) * stretch + lead) * _RATE)
+            end = round(((over - start) * stretch + late) * _RATE)
         graph.push(frame)
         while True:
             try:
