@@ -39,6 +39,8 @@ _LEAST_TEMPO = Fraction(1, 2)
 _EARLY = Fraction(16, 1000)
 # What belongs to the source's file, not to what it shows.
 _FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+# What MP4 and MOV have a place for; other tags are written as QuickTime's keys, and then these are too.
+_USUAL_TAGS = {"title", "artist", "album", "comment", "genre", "date", "copyright", "creation_time", "location"}
 # What FFmpeg says that these take, and then does not write.
 _REFUSED = {"mov": ("flac", "opus", "truehd"), "mp4": ("truehd",)}
 # Of streams, and what FFmpeg calls them when it writes; of MP4 it reads a title as a name.
@@ -91,8 +93,7 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
     lost: list[str] = []
     source, pictures = clip.opened()
     with source:
-        container.metadata.update({name: text for name, text in source.metadata.items()
-                                   if name.lower() not in _FILE_TAGS})
+        _tag(container, source)
         lead = _lead(clip, source, audio, time_base / stretch) * stretch
         end = round(clip.end * stretch / time_base)
         streams = [_video(container, parts, time_base, lead, end, pictures)]
@@ -122,6 +123,17 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
         for timed in heapq.merge(*(_numbered(index, packets) for index, packets in enumerate(streams))):
             _mux(container, timed, clip)
     return lost
+
+
+def _tag(container: OutputContainer, source: InputContainer) -> None:
+    """Give a file the tags of its source."""
+    tags = {name: text for name, text in source.metadata.items() if name.lower() not in _FILE_TAGS}
+    if "creation_time" in tags:  # of two places in the file, which FFmpeg reads as one text
+        tags["creation_time"] = tags["creation_time"].partition(";")[0]
+    container.metadata.update(tags)
+    usual = all(name.lower().partition("-")[0] in _USUAL_TAGS for name in tags)  # location-eng
+    if container.format.name in ("mp4", "mov") and not usual:
+        container.options["movflags"] = "use_metadata_tags"
 
 
 def _mux(container: OutputContainer, timed: _Timed, clip: Clip) -> None:

@@ -186,6 +186,20 @@ def test_a_clip_whose_times_vary_ends_when_its_last_frame_does(tmp_path: Path, o
     assert len(times) == 24 and 0 < rest < (0.8 if slow_motion else 0.2)
 
 
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv"])
+@pytest.mark.parametrize("more", [{}, {"workflow": '{"nodes": []}', "com.apple.quicktime.make": "A maker"}])
+def test_tags_of_any_name_stay(tmp_path: Path, output: str, more: dict[str, str]) -> None:
+    tags = {"title": "A title", "creation_time": "2024-05-06T07:08:09.000000Z"} | more
+    source = write_clip(tmp_path / "in.mov", moving(8), metadata=tags,
+                        container_options={"movflags": "use_metadata_tags"} if more else None)
+    run(source, tmp_path / output, quality="small")
+    run(tmp_path / output, tmp_path / f"again_{output}", quality="small")
+    for path in (tmp_path / output, tmp_path / f"again_{output}"):
+        with av.open(str(path)) as container:
+            kept = {name.lower(): text for name, text in container.metadata.items()}
+        assert {name: kept.get(name, "").partition(";")[0] for name in tags} == tags
+
+
 @pytest.mark.parametrize("slow_motion", [False, True])
 def test_chapters_stay_in_time(tmp_path: Path, clip: Path, slow_motion: bool) -> None:
     with av.open(str(clip)) as old, av.open(str(tmp_path / "in.mkv"), "w") as new:
