@@ -7,6 +7,7 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import islice, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeAlias
 
 import cv2
@@ -83,6 +84,7 @@ class Clip:
         height, width: of a frame as it is shown, in pixels.
         frame_rate: frames a second, exactly where the rate is constant, else their mean.
         constant: whether the rate is constant; frames may be missing.
+        usual: how long a frame is shown as a rule (the median), in seconds.
         start: the first frame's time stamp in the file, in seconds; frames' times count from it.
         end: when the last frame's time is over, in seconds from the start.
         time_base: seconds that the file's time stamps count in.
@@ -103,6 +105,7 @@ class Clip:
     width: int = 0
     frame_rate: Fraction = Fraction(0)
     constant: bool = True
+    usual: Fraction = Fraction(0)
     start: Fraction = Fraction(0)
     end: Fraction = Fraction(0)
     time_base: Fraction = Fraction(1)
@@ -354,6 +357,7 @@ def _find_rate(clip: Clip, times: list[Fraction], guess: Fraction) -> None:
             break
     else:
         clip.frame_rate, clip.constant = max((mean or guess).limit_denominator(10_000), _LEAST_RATE), False
+    clip.usual = median([after - before for before, after in pairwise(times)] or [1 / clip.frame_rate])
     if clip.constant and (lacking := round(span * clip.frame_rate) + 1 - clip.count):
         clip.notes.append(f"{lacking} frames are missing in the file, and were made")
     clip.end = (round(span * clip.frame_rate) / clip.frame_rate if clip.constant else span) + 1 / clip.frame_rate
