@@ -46,6 +46,7 @@ _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
 _FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order
 _LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
+_LATE = Fraction(1, 2)  # seconds; decoders give a picture so late after damage
 _CLOCK_SET_ANEW = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: of broadcasts and discs
 
 
@@ -131,8 +132,7 @@ class Clip:
         self.faults.clear()
         time: Fraction | None = None
         number = -1
-        for number, picture in enumerate(self._pictures()):
-            read = self._time(picture)
+        for number, (picture, read) in enumerate(self._dated()):
             if time is not None and read is not None and read <= time:
                 self.faults["time stamps that did not rise, and were mended"] += 1
                 read = None
@@ -203,6 +203,20 @@ class Clip:
                                     f"{self.colour.matrix}"] += 1
                         picture.colorspace = UNTAGGED
                     yield picture
+
+    def _dated(self) -> Iterator[tuple[av.VideoFrame, Fraction | None]]:
+        """Yield the pictures with their times, those left out that come late, alone among others that are in time."""
+        latest: Fraction | None = None
+        read = ((picture, self._time(picture)) for picture in self._pictures())
+        following = next(read, None)
+        while following:
+            (picture, time), following = following, next(read, None)
+            after = following[1] if following else None
+            if latest is not None and time is not None and after is not None and time < latest - _LATE < latest < after:
+                self.faults["frames out of time, and left out"] += 1
+                continue
+            latest = latest if time is None else time
+            yield picture, time
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
         stamp = picture.dts if self._by_dts else picture.pts
@@ -330,11 +344,11 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
     _find_rate(clip, times, guess)
     if not clip.constant and stamps[max(stamps)]:
         clip.end = times[-1] + stamps[max(stamps)] * clip.time_base
-    # MP4 says how many frames it has, Matroska how long it is.
-    missing = declared - packets if "mp4" in kind else 0
-    if "matroska" in kind and length - end > _LEAST_MISSING:
+    # MP4 says exactly how many frames it has, AVI about, Matroska, FLV and fragments of MP4 how long they are.
+    missing, whole = declared - packets, "mp4" in kind and declared > 0
+    if not whole and any(name in kind for name in ("matroska", "flv", "mp4")):
         missing = round((length - end) * clip.frame_rate)
-    if missing > 0:
+    if missing > (0 if whole else _LEAST_MISSING * clip.frame_rate):
         clip.notes.append(f"the file was cut off and lacks {missing} frames")
 
 
