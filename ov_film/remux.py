@@ -262,7 +262,8 @@ def _packets(clip: Clip, index: int) -> Iterator[Packet]:
                     clip.faults["packets of sound or subtitles out of time, and left out"] += 1
                     continue
                 stamp = round(closed / packet.time_base)
-                together = stamp == last and packet.stream.type == "subtitle"
+                # Subtitles, and packets shorter than the time base tells: TrueHD's in Matroska.
+                together = stamp == last and (packet.stream.type == "subtitle" or (packet.duration or 0) <= 1)
                 time = stamp if last is None or stamp > last or together else last + duration
                 packet.pts, packet.dts = time + (packet.pts - read if packet.pts is not None else 0), time
                 last, duration = time, max(1, packet.duration or 0)
@@ -294,7 +295,7 @@ def _converted(container: OutputContainer, clip: Clip, source: SubtitleStream, c
 def _retimed(container: OutputContainer, clip: Clip, packets: Iterator[Packet], stream: av.stream.Stream,
              stretch: Fraction, lead: Fraction) -> Iterator[tuple[Fraction, Packet]]:
     """Yield packets of sound or subtitles when the pictures that they belong to are shown, for a stream."""
-    begin = clip.start * stretch - lead
+    begin, last = clip.start * stretch - lead, None
     for packet in packets:
         if packet.pts is None:
             continue
@@ -311,6 +312,9 @@ def _retimed(container: OutputContainer, clip: Clip, packets: Iterator[Packet], 
             if duration and pts + duration <= 0:
                 continue
             pts, dts, duration = 0, 0, max(0, pts + duration)
+        if stream.type == "audio" and last is not None and dts <= last:  # MP4 takes no two of one time
+            pts, dts = pts + last + 1 - dts, last + 1
+        last = dts
         packet.pts, packet.dts, packet.duration = pts, dts, duration
         packet.time_base, packet.stream = step, stream
         yield packet.dts * step, packet

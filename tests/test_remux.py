@@ -101,6 +101,27 @@ def test_sound_whose_times_fall_is_joined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["out.mkv", "out.mp4", "out.webm"])
+def test_sound_in_packets_shorter_than_a_millisecond_stays_in_time(tmp_path: Path, output: str) -> None:
+    plain = write_clip(tmp_path / "plain.mkv", moving(48), sounds=[{"codec": "pcm_s16le", "seconds": 2, "click": 1.8}])
+    source, size = tmp_path / "in.mkv", 40 * 4  # bytes of 40 samples, as TrueHD's packets have
+    with av.open(str(plain)) as old, av.open(str(source), "w") as new:
+        pictures, sound = (new.add_stream_from_template(stream, opaque=True) for stream in old.streams)
+        data = b"".join(bytes(packet) for packet in old.demux(audio=0))
+        old.seek(0)
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = pictures
+                new.mux(packet)
+        for number in range(len(data) // size):
+            packet = av.Packet(data[number * size:(number + 1) * size])
+            packet.pts = packet.dts = round(number * 40 / 48)
+            packet.time_base, packet.stream = F(1, 1000), sound
+            new.mux(packet)
+    run(source, tmp_path / output, quality="small")
+    assert abs(click_of(tmp_path / output) - float(times_of(tmp_path / output)[0]) - 1.8) < 0.02
+
+
+@pytest.mark.parametrize("output", ["out.mkv", "out.mp4", "out.webm"])
 def test_sound_goes_on_where_times_begin_anew(tmp_path: Path, output: str) -> None:
     first = write_clip(tmp_path / "in.ts", moving(48), sounds=[{"seconds": 2, "click": 0.1}])
     second = write_clip(tmp_path / "second.ts", moving(48), sounds=[{"seconds": 2, "click": 1.5}])
