@@ -116,8 +116,8 @@ class Gap(NamedTuple):
     Attributes:
         before, after: the two; after the last frame of all there is none.
         start, end: from when until when the one moves into the other, in seconds of the source: their times, but where
-            `before` stands still for long, the last moment of that; `after` may be the first frame again, one loop
-            later.
+            `before` stands still for long, and where there is no interpolation, the last moment of that; `after` may
+            be the first frame again, one loop later.
         times: those of the new clip from `before` until before `after`.
         interpolated: whether there may be interpolation.
         cut: whether the scene changes.
@@ -143,8 +143,10 @@ def gaps(clip: Clip, retiming: Retiming, clock: Clock) -> Iterator[Gap]:
     def gap(before: _Seen, after: _Seen, next_change: float) -> Gap:
         cut = retiming.cuts != "ignore" and is_cut(*changes, next_change)
         allowed = not cut and retiming.allows(before.frame.number)
-        start = _start(clip, before.frame.time, after.frame.time)
-        return Gap(before.frame, after.frame, start, after.frame.time, before.times, allowed, cut, before.reads)
+        start, end = before.frame.time, after.frame.time
+        if not allowed or end - start > max(_STILL, _STILL_TIMES * clip.usual):
+            start = max(start, end - clip.usual)
+        return Gap(before.frame, after.frame, start, end, before.times, allowed, cut, before.reads)
 
     for seen in kept:
         first = first or seen
@@ -161,11 +163,6 @@ def gaps(clip: Clip, retiming: Retiming, clock: Clock) -> Iterator[Gap]:
         allowed = after is not None and retiming.allows(before.frame.number)
         end = clip.end_of(before.frame)
         yield Gap(before.frame, after, before.frame.time, end, before.times, allowed, False, before.reads)
-
-
-def _start(clip: Clip, start: Fraction, end: Fraction) -> Fraction:
-    """Return when a frame shown from start until end begins to move into the next one."""
-    return end - clip.usual if end - start > max(_STILL, _STILL_TIMES * clip.usual) else start
 
 
 class _Seen(NamedTuple):

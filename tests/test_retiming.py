@@ -50,6 +50,12 @@ def test_what_stands_for_longer_goes_on_standing(tmp_path: Path) -> None:
     assert [gap.before.number for gap in found] == list(range(12)) and all(gap.reads == 1 for gap in found)
 
 
+def test_a_cut_among_duplicates_stays_where_it_is(tmp_path: Path) -> None:
+    found = laid_out(tmp_path, [frame for frame in scene(6) + scene(6, seed=1) for _ in range(4)], drop_duplicates=True)
+    cut, = [gap for gap in found if gap.cut]
+    assert (cut.before.number, cut.reads, cut.end - cut.start, cut.end) == (20, 4, F(1, 24), 1)
+
+
 @pytest.mark.parametrize("moves", [3, 40])  # frames at a rate that varies, and at a constant one
 def test_what_stands_still_for_long_does_not_creep(tmp_path: Path, moves: int) -> None:
     stamps = [*range(moves), moves + 29]
