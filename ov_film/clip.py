@@ -19,7 +19,7 @@ from .frame_rate import frame_rate
 from .frames import Frame
 from .hdr import NO_HDR, Hdr, read_hdr
 from .leaps import Leaps
-from .pictures import MATRICES, UNTAGGED, colour_of, is_transparent, rgb_of
+from .pictures import MATRICES, UNTAGGED, colour_of, is_transparent, left_out, rgb_of
 from .scenes import Thumbnail
 
 try:
@@ -198,6 +198,8 @@ class Clip:
                         self.faults["frames with damage in them"] += 1
                     if picture.interlaced_frame:
                         self.faults["interlaced frames, taken as they are"] += 1
+                    for what in left_out(picture):
+                        self.faults[f"frames with {what}, left out"] += 1
                     if int(picture.colorspace) not in MATRICES:
                         self.faults[f"frames with colours of matrix {int(picture.colorspace)}, taken for those of "
                                     f"{self.colour.matrix}"] += 1

@@ -306,6 +306,15 @@ def test_transparency_of_webm_is_said_to_be_left_out(tmp_path: Path) -> None:
     assert open_clip(tmp_path / "in.webm").notes == ["transparency left out"]
 
 
+def test_closed_captions_are_said_to_be_left_out(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "plain.h264", moving(2), options={"bf": "0"})
+    before, slices = plain.read_bytes().split(b"\0\0\1\x65")
+    captions = b"\xb5\0\x31GA94" + bytes([3, 0x41, 0xff, 0xfc, 0x94, 0x20, 0xff])  # ATSC A/53: a pair of bytes
+    message = b"\0\0\1\6\4" + bytes([len(captions)]) + captions + b"\x80"
+    (tmp_path / "in.h264").write_bytes(before + message + b"\0\0\1\x65" + slices)
+    assert "1 frames with closed captions, left out" in str(interpolated(tmp_path / "in.h264"))
+
+
 def test_8k_is_read_and_planned(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", [np.zeros((4320, 7680, 3), np.uint8)] * 2)
     clip = open_clip(source)
