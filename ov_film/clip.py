@@ -7,6 +7,7 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import islice, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeAlias
 
 import cv2
@@ -18,7 +19,7 @@ from .frame_rate import frame_rate
 from .frames import Frame
 from .hdr import NO_HDR, Hdr, read_hdr
 from .leaps import Leaps
-from .pictures import MATRICES, UNTAGGED, colour_of, is_transparent, rgb_of
+from .pictures import MATRICES, UNTAGGED, colour_of, is_transparent, left_out, rgb_of
 from .scenes import Thumbnail
 
 try:
@@ -45,6 +46,8 @@ _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
 _FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order
 _LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
+_LATE = Fraction(1, 2)  # seconds; decoders give a picture so late after damage
+_CLOCK_SET_ANEW = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: of broadcasts and discs
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Clip:
         height, width: of a frame as it is shown, in pixels.
         frame_rate: frames a second, exactly where the rate is constant, else their mean.
         constant: whether the rate is constant; frames may be missing.
+        usual: how long a frame is shown as a rule (the median), in seconds.
         start: the first frame's time stamp in the file, in seconds; frames' times count from it.
         end: when the last frame's time is over, in seconds from the start.
         time_base: seconds that the file's time stamps count in.
@@ -102,6 +106,7 @@ class Clip:
     width: int = 0
     frame_rate: Fraction = Fraction(0)
     constant: bool = True
+    usual: Fraction = Fraction(0)
     start: Fraction = Fraction(0)
     end: Fraction = Fraction(0)
     time_base: Fraction = Fraction(1)
@@ -127,8 +132,7 @@ class Clip:
         self.faults.clear()
         time: Fraction | None = None
         number = -1
-        for number, picture in enumerate(self._pictures()):
-            read = self._time(picture)
+        for number, (picture, read) in enumerate(self._dated()):
             if time is not None and read is not None and read <= time:
                 self.faults["time stamps that did not rise, and were mended"] += 1
                 read = None
@@ -194,11 +198,27 @@ class Clip:
                         self.faults["frames with damage in them"] += 1
                     if picture.interlaced_frame:
                         self.faults["interlaced frames, taken as they are"] += 1
+                    for what in left_out(picture):
+                        self.faults[f"frames with {what}, left out"] += 1
                     if int(picture.colorspace) not in MATRICES:
                         self.faults[f"frames with colours of matrix {int(picture.colorspace)}, taken for those of "
                                     f"{self.colour.matrix}"] += 1
                         picture.colorspace = UNTAGGED
                     yield picture
+
+    def _dated(self) -> Iterator[tuple[av.VideoFrame, Fraction | None]]:
+        """Yield the pictures with their times, those left out that come late, alone among others that are in time."""
+        latest: Fraction | None = None
+        read = ((picture, self._time(picture)) for picture in self._pictures())
+        following = next(read, None)
+        while following:
+            (picture, time), following = following, next(read, None)
+            after = following[1] if following else None
+            if latest is not None and time is not None and after is not None and time < latest - _LATE < latest < after:
+                self.faults["frames out of time, and left out"] += 1
+                continue
+            latest = latest if time is None else time
+            yield picture, time
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
         stamp = picture.dts if self._by_dts else picture.pts
@@ -294,6 +314,7 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
     container, stream = clip.opened()
     stamps: dict[int, int] = {}  # and how long they last
     packets, end = 0, 0.0
+    clip.leaps = Leaps(broadcast=bool(container.format.flags & _CLOCK_SET_ANEW))
     with container:
         clip.time_base = _exact(stream.time_base or 1)
         guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
@@ -325,11 +346,11 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
     _find_rate(clip, times, guess)
     if not clip.constant and stamps[max(stamps)]:
         clip.end = times[-1] + stamps[max(stamps)] * clip.time_base
-    # MP4 says how many frames it has, Matroska how long it is.
-    missing = declared - packets if "mp4" in kind else 0
-    if "matroska" in kind and length - end > _LEAST_MISSING:
+    # MP4 says exactly how many frames it has, AVI about, Matroska, FLV and fragments of MP4 how long they are.
+    missing, whole = declared - packets, "mp4" in kind and declared > 0
+    if not whole and any(name in kind for name in ("matroska", "flv", "mp4")):
         missing = round((length - end) * clip.frame_rate)
-    if missing > 0:
+    if missing > (0 if whole else _LEAST_MISSING * clip.frame_rate):
         clip.notes.append(f"the file was cut off and lacks {missing} frames")
 
 
@@ -352,6 +373,7 @@ def _find_rate(clip: Clip, times: list[Fraction], guess: Fraction) -> None:
             break
     else:
         clip.frame_rate, clip.constant = max((mean or guess).limit_denominator(10_000), _LEAST_RATE), False
+    clip.usual = median([after - before for before, after in pairwise(times)] or [1 / clip.frame_rate])
     if clip.constant and (lacking := round(span * clip.frame_rate) + 1 - clip.count):
         clip.notes.append(f"{lacking} frames are missing in the file, and were made")
     clip.end = (round(span * clip.frame_rate) / clip.frame_rate if clip.constant else span) + 1 / clip.frame_rate

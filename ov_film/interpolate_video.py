@@ -187,7 +187,7 @@ def _between(model: FilmModel, gap: Gap, times: list[Fraction], retiming: Retimi
              end: Callable[[ClipFrame], End]) -> Iterator[Frame]:
     """Yield the frames of some times of a gap."""
     shares = [(time - gap.start) / (gap.end - gap.start) for time in times]
-    if shares[0] == 0:
+    while shares and shares[0] <= 0:
         yield end(gap.before).frame
         shares = shares[1:]
     if gap.after is None:

@@ -5,7 +5,9 @@ from itertools import pairwise
 
 # Seconds that go by without picture or sound. What stands still for longer has sound, as a rule, and then is no leap.
 _LEAST_LEAP = 600
-_STEP = 60
+# The same in containers of broadcasts and discs, whose clocks are set anew on the way; FFmpeg's own figure.
+_LEAST_BROADCAST_LEAP = 10
+_STEPS = 10  # in the least leap
 
 
 class Leaps:
@@ -15,8 +17,10 @@ class Leaps:
         seconds: how long each leap is after which the file goes on; those are closed.
     """
 
-    def __init__(self) -> None:
-        """Begin without any."""
+    def __init__(self, broadcast: bool = False) -> None:
+        """Begin without any; `broadcast` says whether the container's clock may be set anew on the way."""
+        self._least = _LEAST_BROADCAST_LEAP if broadcast else _LEAST_LEAP
+        self._step = self._least / _STEPS
         self.seconds: list[float] = []
         self._steps: dict[int, tuple[float, float]] = {}  # that packets lie in: when the first begins, the last is over
         self._latest: dict[int, int] = {}  # step of each stream
@@ -32,12 +36,12 @@ class Leaps:
             duration: how long it lasts; 0 is not known, and MP4 has leaps as durations.
             usual: how long one lasts as a rule.
         """
-        over = begin + (duration if 0 < duration < _LEAST_LEAP else usual)
-        step = int(begin // _STEP)
+        over = begin + (duration if 0 < duration < self._least else usual)
+        step = int(begin // self._step)
         first, last = self._steps.get(step, (begin, over))
         self._steps[step] = min(first, begin), max(last, over)
         latest = self._latest[stream] = max(step, self._latest.get(stream, step))
-        if latest - step >= _LEAST_LEAP // _STEP:
+        if latest - step >= _STEPS:
             self._back.add(step)
 
     def close(self) -> None:
@@ -46,7 +50,7 @@ class Leaps:
         steps = sorted(self._steps)
         for before, after in pairwise(steps):
             begin, over = self._steps[after][0], self._steps[before][1]
-            if begin - over < _LEAST_LEAP:
+            if begin - over < self._least:
                 continue
             if any(step <= before for step in self._back):
                 self._closed.append((begin, None))
@@ -58,6 +62,6 @@ class Leaps:
     def closed(self, time: Fraction) -> Fraction | None:
         """Return a time of the file, in seconds, without the leaps before it; None where it is not known."""
         for begin, gone in reversed(self._closed):
-            if time > begin - _STEP:  # well within the leap: packets and pictures may round differently
+            if time > begin - self._step:  # well within the leap: packets and pictures may round differently
                 return None if gone is None else time - gone
         return time

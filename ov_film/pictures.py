@@ -15,6 +15,9 @@ UNTAGGED = 2
 MATRICES = (IDENTITY, 1, UNTAGGED, 4, 5, 6, 7, 9)  # that FFmpeg's scaler knows; at others it fails
 _PLANAR = {f"yuv{kind}{chroma}p{depth}" for kind in ("", "j", "a") for chroma in (420, 422, 444, 440, 411, 410)
            for depth in ("", "9le", "10le", "12le", "14le", "16le")}
+# What a picture may carry that can't be given to the new ones, by FFmpeg's names of it.
+_LEFT_OUT = {"A53_CC": "closed captions", "DOVI_METADATA": "Dolby Vision", "DYNAMIC_HDR_PLUS": "HDR10+",
+             "STEREO3D": "two views (3D)", "SPHERICAL": "a view all around (360 degrees)"}
 
 
 def colour_of(picture: av.VideoFrame, primaries: int, transfer: int) -> Colour:
@@ -45,6 +48,11 @@ def rgb_of(picture: av.VideoFrame, colour: Colour) -> Frame:
 def is_transparent(picture: av.VideoFrame) -> bool:
     """Whether any pixel of a picture with alpha is transparent."""
     return bool(picture.to_ndarray(format="rgba")[..., 3].min() < 255)
+
+
+def left_out(picture: av.VideoFrame) -> list[str]:
+    """Return in words what a picture carries that is left out."""
+    return [what for name, what in _LEFT_OUT.items() if picture.side_data.get(name) is not None]
 
 
 def _samples(plane: av.video.plane.VideoPlane, bits: int) -> Plane:

@@ -21,6 +21,8 @@ _MOST_RATE = 1000
 _MOST_DENOMINATOR = 100_000_000
 # Animation holds a drawing for two, three or four frames; what stands longer is meant to stand.
 _MOST_DROPPED = 3
+# A frame that is shown for longer than this, and so many times as long as usual, stands still: screens are recorded so.
+_STILL, _STILL_TIMES = Fraction(1, 2), 5
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,10 @@ class Gap(NamedTuple):
 
     Attributes:
         before, after: the two; after the last frame of all there is none.
-        start, end: their times in seconds of the source; `after` may be the first frame again, one loop later.
-        times: those of the new clip from `start` until before `end`.
+        start, end: from when until when the one moves into the other, in seconds of the source: their times, but where
+            `before` stands still for long, and where there is no interpolation, the last moment of that; `after` may
+            be the first frame again, one loop later.
+        times: those of the new clip from `before` until before `after`.
         interpolated: whether there may be interpolation.
         cut: whether the scene changes.
         reads: how many frames of the source it takes in: `before`, and its duplicates that were dropped.
@@ -139,8 +143,10 @@ def gaps(clip: Clip, retiming: Retiming, clock: Clock) -> Iterator[Gap]:
     def gap(before: _Seen, after: _Seen, next_change: float) -> Gap:
         cut = retiming.cuts != "ignore" and is_cut(*changes, next_change)
         allowed = not cut and retiming.allows(before.frame.number)
-        return Gap(before.frame, after.frame, before.frame.time, after.frame.time, before.times, allowed, cut,
-                   before.reads)
+        start, end = before.frame.time, after.frame.time
+        if not allowed or end - start > max(_STILL, _STILL_TIMES * clip.usual):
+            start = max(start, end - clip.usual)
+        return Gap(before.frame, after.frame, start, end, before.times, allowed, cut, before.reads)
 
     for seen in kept:
         first = first or seen

@@ -93,17 +93,18 @@ def write_clip(path: Path, frames: Iterable[Levels], rate: Fraction | int = 24, 
 
 
 class _Sound:
-    """A silence with a click, as a stream."""
+    """A silence with a click, which may last, as a stream."""
 
     def __init__(self, container: Any, codec: str = "aac", seconds: float = 1, click: float = 0.5, start: float = 0,
-                 sample_rate: int = 48_000, layout: str = "stereo", language: str | None = None) -> None:
+                 sample_rate: int = 48_000, layout: str = "stereo", language: str | None = None,
+                 lasts: float = 0.005) -> None:
         self.stream = container.add_stream(codec, rate=sample_rate, layout=layout)
         if language:
             self.stream.metadata["language"] = language
         channels = self.stream.layout.nb_channels
         samples = np.zeros((channels, round(seconds * sample_rate)), np.float32)
-        at = round(click * sample_rate)
-        samples[:, at:at + sample_rate // 200] = 0.9 * np.sin(np.arange(sample_rate // 200))
+        at, length = round(click * sample_rate), round(lasts * sample_rate)
+        samples[:, at:at + length] = 0.9 * np.sin(np.arange(length))
         self.frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
         self.frame.sample_rate, self.frame.time_base = sample_rate, Fraction(1, sample_rate)
         self.frame.pts = round(start * sample_rate)

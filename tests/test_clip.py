@@ -175,6 +175,20 @@ def _restamped(source: Path, target: Path, stamps: list[int]) -> None:
                 new.mux(packet)
 
 
+def test_a_picture_that_comes_late_after_damage_moves_no_other(tmp_path: Path) -> None:
+    source, late = write_clip(tmp_path / "in.nut", moving(60), 25, codec="ffv1", pixel_format="yuv420p"), 40
+    with av.open(str(source)) as old, av.open(str(tmp_path / "bad.mkv"), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        for number, packet in enumerate(packet for packet in old.demux() if packet.size):
+            packet.dts, packet.pts = number * 40, (number + 60 - 30 * (number == late)) * 40
+            packet.time_base, packet.stream = F(1, 1000), stream
+            new.mux(packet)
+    clip = open_clip(tmp_path / "bad.mkv")
+    times = [frame.time for frame in clip.frames()]
+    assert times == [F(number, 25) for number in range(60) if number != late]
+    assert clip.faults["frames out of time, and left out"] == 1
+
+
 def test_b_frames_in_avi_have_their_times(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.avi", moving(40), 25, options={"bf": "3", "preset": "medium"})
     clip = open_clip(source)
@@ -227,16 +241,17 @@ def test_a_file_without_pictures_is_said(tmp_path: Path) -> None:
         open_clip(tmp_path / "none.mp4")
 
 
-@pytest.mark.parametrize("name", ["in.mkv", "in.webm", "in.ts", "in.flv"])
+@pytest.mark.parametrize("name", ["in.mkv", "in.webm", "in.ts", "in.flv", "in.avi", "in.mp4"])
 def test_a_file_that_was_cut_off_gives_what_it_has(tmp_path: Path, name: str) -> None:
     matroska = name in ("in.mkv", "in.webm")
     source = write_clip(tmp_path / name, moving(100), 25, codec="libvpx-vp9" if name == "in.webm" else "libx264",
-                        sounds=[{"seconds": 4, "codec": "libopus"}] if matroska else ())
+                        sounds=[{"seconds": 4, "codec": "libopus"}] if matroska else (),
+                        container_options={"movflags": "frag_keyframe+empty_moov"} if name == "in.mp4" else None)
     source.write_bytes(source.read_bytes()[:source.stat().st_size // 2])
     clip, frames = read(source)
     assert 20 < len(frames) < 90
-    if matroska:
-        assert "cut off" in clip.notes[0]
+    if name != "in.ts":  # which doesn't say how long it is meant to be
+        assert "cut off" in clip.notes[-1]
     report = interpolated(source)
     assert report.source_frames == len(frames) and len(pictures_of(report.path)) == report.frames
 
@@ -289,6 +304,15 @@ def test_transparency_of_webm_is_said_to_be_left_out(tmp_path: Path) -> None:
     frames = [np.full((64, 64, 4), 0.5, np.float32)] * 2
     write_webm(tmp_path / "in.webm", frames, F(24), alpha=True)
     assert open_clip(tmp_path / "in.webm").notes == ["transparency left out"]
+
+
+def test_closed_captions_are_said_to_be_left_out(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "plain.h264", moving(2), options={"bf": "0"})
+    before, slices = plain.read_bytes().split(b"\0\0\1\x65")
+    captions = b"\xb5\0\x31GA94" + bytes([3, 0x41, 0xff, 0xfc, 0x94, 0x20, 0xff])  # ATSC A/53: a pair of bytes
+    message = b"\0\0\1\6\4" + bytes([len(captions)]) + captions + b"\x80"
+    (tmp_path / "in.h264").write_bytes(before + message + b"\0\0\1\x65" + slices)
+    assert "1 frames with closed captions, left out" in str(interpolated(tmp_path / "in.h264"))
 
 
 def test_8k_is_read_and_planned(tmp_path: Path) -> None:

@@ -60,3 +60,18 @@ def test_a_picture_that_stands_while_there_is_sound_is_no_leap() -> None:
         leaps.close()
         assert bool(leaps.seconds) != sound
         assert leaps.closed(F(3000)) == (3000 if sound else F(4, 100))
+
+
+def test_a_broadcast_whose_clock_is_set_anew_goes_on_at_once(tmp_path: Path) -> None:
+    seconds = 30
+    with (tmp_path / "in.ts").open("wb") as joined:
+        for name, first in (("one.ts", 0), ("two.ts", 24 * (seconds + 1))):
+            piece = write_clip(tmp_path / name, moving(24), 24, stamps=range(first, first + 24), time_base=F(1, 24),
+                               options={"bf": "0", "preset": "ultrafast"},
+                               sounds=[{"codec": "mp2", "seconds": 1, "click": 0.5, "start": first / 24}])
+            joined.write(piece.read_bytes())
+    report = run(tmp_path / "in.ts", tmp_path / "out.mp4", quality="small")
+    assert f"a leap of {seconds} s in the time stamps was closed" in str(report) and abs(report.frame_rate - 48) < 1
+    times = times_of(tmp_path / "out.mp4")
+    assert abs(times[-1] - times[0] - 2) < 0.1
+    assert abs(click_of(tmp_path / "out.mp4", after=1) - float(times[0]) - 1.5) < 0.1

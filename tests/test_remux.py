@@ -101,6 +101,27 @@ def test_sound_whose_times_fall_is_joined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["out.mkv", "out.mp4", "out.webm"])
+def test_sound_in_packets_shorter_than_a_millisecond_stays_in_time(tmp_path: Path, output: str) -> None:
+    plain = write_clip(tmp_path / "plain.mkv", moving(48), sounds=[{"codec": "pcm_s16le", "seconds": 2, "click": 1.8}])
+    source, size = tmp_path / "in.mkv", 40 * 4  # bytes of 40 samples, as TrueHD's packets have
+    with av.open(str(plain)) as old, av.open(str(source), "w") as new:
+        pictures, sound = (new.add_stream_from_template(stream, opaque=True) for stream in old.streams)
+        data = b"".join(bytes(packet) for packet in old.demux(audio=0))
+        old.seek(0)
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = pictures
+                new.mux(packet)
+        for number in range(len(data) // size):
+            packet = av.Packet(data[number * size:(number + 1) * size])
+            packet.pts = packet.dts = round(number * 40 / 48)
+            packet.time_base, packet.stream = F(1, 1000), sound
+            new.mux(packet)
+    run(source, tmp_path / output, quality="small")
+    assert abs(click_of(tmp_path / output) - float(times_of(tmp_path / output)[0]) - 1.8) < 0.02
+
+
+@pytest.mark.parametrize("output", ["out.mkv", "out.mp4", "out.webm"])
 def test_sound_goes_on_where_times_begin_anew(tmp_path: Path, output: str) -> None:
     first = write_clip(tmp_path / "in.ts", moving(48), sounds=[{"seconds": 2, "click": 0.1}])
     second = write_clip(tmp_path / "second.ts", moving(48), sounds=[{"seconds": 2, "click": 1.5}])
@@ -141,6 +162,17 @@ def test_slow_motion_slows_the_sound_down(tmp_path: Path, clip: Path, multiplier
         assert not container.streams.audio
 
 
+@pytest.mark.parametrize("multiplier", [2, 4])
+def test_slowed_sound_is_no_frame_early_or_late(tmp_path: Path, multiplier: int) -> None:
+    sound = {"seconds": 2, "click": 0.6, "lasts": 0.5}
+    source = write_clip(tmp_path / "in.mkv", moving(12), 6, sounds=[sound])
+    run(source, tmp_path / "out.mp4", multiplier, slow_motion=True, quality="small")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    middle = np.average(np.arange(len(heard)), weights=np.abs(heard)) / 48_000
+    assert abs(middle - multiplier * 0.85) < 1 / 24
+
+
 @pytest.mark.parametrize(("layout", "said"), [("4.0", True), ("5.1", False), ("mono", False)])
 @pytest.mark.parametrize("slow_motion", [False, True])
 def test_channels_that_are_mixed_are_said(tmp_path: Path, layout: str, said: bool, slow_motion: bool) -> None:
@@ -173,6 +205,20 @@ def test_a_clip_whose_times_vary_ends_when_its_last_frame_does(tmp_path: Path, o
     with av.open(str(tmp_path / output)) as container:
         rest = container.duration / av.time_base - float(times[-1])
     assert len(times) == 24 and 0 < rest < (0.8 if slow_motion else 0.2)
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv"])
+@pytest.mark.parametrize("more", [{}, {"workflow": '{"nodes": []}', "com.apple.quicktime.make": "A maker"}])
+def test_tags_of_any_name_stay(tmp_path: Path, output: str, more: dict[str, str]) -> None:
+    tags = {"title": "A title", "creation_time": "2024-05-06T07:08:09.000000Z"} | more
+    source = write_clip(tmp_path / "in.mov", moving(8), metadata=tags,
+                        container_options={"movflags": "use_metadata_tags"} if more else None)
+    run(source, tmp_path / output, quality="small")
+    run(tmp_path / output, tmp_path / f"again_{output}", quality="small")
+    for path in (tmp_path / output, tmp_path / f"again_{output}"):
+        with av.open(str(path)) as container:
+            kept = {name.lower(): text for name, text in container.metadata.items()}
+        assert {name: kept.get(name, "").partition(";")[0] for name in tags} == tags
 
 
 @pytest.mark.parametrize("slow_motion", [False, True])

@@ -12,7 +12,7 @@ from ov_film.clip import open_clip
 from ov_film.errors import FilmError
 from ov_film.retiming import Clock, Gap, Retiming, gaps, parse_ranges
 from ov_film.scenes import change, difference, is_cut
-from tests.clips import Levels, moving, write_clip
+from tests.clips import Levels, moving, pictures_of, psnr, run, write_clip
 
 F = Fraction
 
@@ -48,6 +48,24 @@ def test_what_stands_for_longer_goes_on_standing(tmp_path: Path) -> None:
     moves = scene(4)
     found = laid_out(tmp_path, moves[:2] + [moves[2]] * 9 + moves[3:], drop_duplicates=True)
     assert [gap.before.number for gap in found] == list(range(12)) and all(gap.reads == 1 for gap in found)
+
+
+def test_a_cut_among_duplicates_stays_where_it_is(tmp_path: Path) -> None:
+    found = laid_out(tmp_path, [frame for frame in scene(6) + scene(6, seed=1) for _ in range(4)], drop_duplicates=True)
+    cut, = [gap for gap in found if gap.cut]
+    assert (cut.before.number, cut.reads, cut.end - cut.start, cut.end) == (20, 4, F(1, 24), 1)
+
+
+@pytest.mark.parametrize("moves", [3, 40])  # frames at a rate that varies, and at a constant one
+def test_what_stands_still_for_long_does_not_creep(tmp_path: Path, moves: int) -> None:
+    stamps = [*range(moves), moves + 29]
+    source = write_clip(tmp_path / "in.mp4", moving(moves + 1), 30, stamps=stamps, time_base=F(1, 30))
+    run(source, tmp_path / "out.mp4", frame_rate=F(60))
+    assert open_clip(source).constant == (moves == 40)
+    shown = pictures_of(tmp_path / "out.mp4")
+    last, following = 2 * (moves - 1), 2 * (moves + 29)
+    changes = [number for number in range(last + 1, following + 1) if psnr(shown[number], shown[number - 1]) < 35]
+    assert changes == [following - 1, following]
 
 
 def test_duplicates_stay_where_they_are_not_to_be_dropped(tmp_path: Path) -> None:
