@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     interpolate = command("interpolate", _interpolate, "Interpolate between two or more images.")
     interpolate.add_argument("first", type=Path, metavar="FIRST", help="the first image")
     interpolate.add_argument("last", type=Path, metavar="LAST", help="the image after it")
-    interpolate.add_argument("more", type=Path, nargs="*", metavar="MORE", help="further images, all of one size")
+    interpolate.add_argument("more", type=Path, nargs="*", default=(), metavar="MORE",
+                             help="further images, all of one size; alpha is left out")
     interpolate.add_argument("--output", type=Path, required=True, metavar="OUT",
                              help="a .webm, a .png (the midpoint of two images), or a new folder for PNGs")
     interpolate.add_argument("--times", type=int, default=1, metavar="N",
@@ -156,6 +157,7 @@ def _interpolate(options: argparse.Namespace) -> None:
     options.fps = frame_rate(options.fps)
     paths = [options.first, options.last, *options.more]
     _check_output(options, len(paths))
+    _check_apart([options.output, *([options.figure] if options.figure else [])], paths)
     first = read_frame(paths[0])
     for path in paths[1:]:  # now, not after minutes
         check_same_size(first, read_frame(path), str(paths[0]), str(path))
@@ -214,6 +216,15 @@ def _check_output(options: argparse.Namespace, images: int) -> None:
         raise FilmError(f"Figure {options.figure} shows a midpoint, as a PNG: name it .png and use --times 1 or more.")
 
 
+def _check_apart(outputs: Sequence[Path], images: Sequence[Path]) -> None:
+    """Raise FilmError where something would be written over an image that is read, or over what is written as well."""
+    taken = {path.resolve(): "an image to read" for path in images}
+    for output in outputs:
+        if output.resolve() in taken:
+            raise FilmError(f"{output} is {taken[output.resolve()]} as well: choose another name for the new one.")
+        taken[output.resolve()] = "the output"
+
+
 def _with_figure(frames: "Iterable[Frame]", path: Path, times: int) -> "Iterator[Frame]":
     """Pass frames through; draw the first gap's ends and its midpoint when they have come by."""
     from .figures import comparison
@@ -251,6 +262,7 @@ def _inspect(options: argparse.Namespace) -> None:
 
     if options.output.suffix.lower() != ".png":
         raise FilmError(f"Output {options.output} is no PNG: name it .png.")
+    _check_apart([options.output], [options.first, options.last])
     first, last = read_frame(options.first), read_frame(options.last)
     model = _load(options)
     write_png(options.output, inspection(first, last, model.inspect(first, last)))

@@ -18,6 +18,7 @@ from .library import (
     checked_manifest,
     default_model,
     find_models,
+    incomplete_models,
     int8_model,
     read_manifest,
 )
@@ -142,21 +143,22 @@ def _at_odds(packages: Packages) -> Iterator[str]:
 
 def _unimportable(packages: Packages) -> Iterator[str]:
     for package, reason in packages.broken.items():
-        if package not in packages.versions and not (package in OPENCV and set(OPENCV) & set(packages.versions)):
-            continue  # it is not installed, which stands above
+        installed = [name for name in (OPENCV if package in OPENCV else (package,)) if name in packages.versions]
+        if not installed:
+            continue  # that stands above
         if "libGL" in reason:
             remedy = "python -m pip install opencv-python-headless"
         elif "numpy" in reason.lower() or "_ARRAY_API" in reason:
-            remedy = f"it was built for another NumPy: python -m pip install --upgrade --force-reinstall {package}"
+            remedy = f"it was built for another NumPy: python -m pip install --upgrade --force-reinstall {installed[0]}"
         else:
-            remedy = f"python -m pip install --force-reinstall {package}"
-        yield f"{package} can't be imported ({reason}): {remedy}"
+            remedy = f"python -m pip install --force-reinstall {installed[0]}"
+        yield f"{installed[0]} can't be imported ({reason}): {remedy}"
 
 
 def model_troubles(folders: Iterable[Path] | None = None) -> list[str]:
-    """Return which models are damaged, and which int8 versions were made of other weights."""
+    """Return which models are damaged or not whole, and which int8 versions were made of other weights."""
     folders = None if folders is None else list(folders)
-    troubles = []
+    troubles = incomplete_models(folders)
     for name, folder in find_models(folders).items():
         try:
             checked_manifest(folder)

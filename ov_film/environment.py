@@ -114,7 +114,8 @@ def _packages() -> Packages:
 def _broken(modules: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     for package, module in modules:
         try:
-            importlib.import_module(module)
+            if importlib.import_module(module).__file__ is None:  # of what pip removed with a package that shared it
+                yield package, f"its folder {module} is all but empty"
         except Exception as error:  # what is built for another NumPy raises more than ImportError
             yield package, " ".join(str(error).split()) or type(error).__name__
 

@@ -24,7 +24,7 @@ _HUES = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 
 _HUES = np.concatenate([[[1, 0, 0]], _HUES])
 
 _GAP, _CAPTION, _TEXT = 16, 26, 15  # pixels: between panels, of a caption's line, of letters
-_LEAST_SIDE, _MOST_SIDE = 360, 640  # of a panel; smaller frames are enlarged, larger ones are shrunk
+_LEAST_WIDTH, _MOST_SIDE = 360, 640  # of a panel; narrower frames are enlarged, larger ones are shrunk
 _WHEEL = 128
 _DARK, _LIGHT = (32, 32, 32), (110, 110, 110)
 _MOST_DIFFERENCE = 64 / 255  # what the scale of differences ends at; noise and dithering stay dark
@@ -109,7 +109,7 @@ def inspection(first: Frame, last: Frame, details: PairDetails) -> Picture:
     _draw_wheel(legend, longest)
     column = (grid.shape[1] - _GAP) // 3
     _draw_scale(legend, column + _GAP, 0, "difference", _levels(_MOST_DIFFERENCE))
-    _draw_scale(legend, column + _GAP, _CAPTION, "contradiction", f"{farthest} pixels")
+    _draw_scale(legend, column + _GAP, _CAPTION, "contradiction", _pixels(farthest))
     _draw_text(legend, 2 * column + _GAP, 0, [
         f"moved frames differ by {_levels(apart.mean())}",
         f"motions contradict in {occluded(forward, backward).mean():.1%} of the frame:"])
@@ -136,7 +136,7 @@ def _grid(rows: Sequence[Sequence[_Panel]]) -> Picture:
 
 def _row(panels: Sequence[_Panel]) -> Picture:
     pictures = [_fitted(panel.picture) for panel in panels]
-    height, width = pictures[0].shape[0], max(_LEAST_SIDE, pictures[0].shape[1])
+    height, width = pictures[0].shape[0], max(_LEAST_WIDTH, pictures[0].shape[1])
     row = _blank(_CAPTION + height + _GAP, _GAP + len(panels) * (width + _GAP))
     for index, (panel, picture) in enumerate(zip(panels, pictures, strict=True)):
         left = _GAP + index * (width + _GAP)
@@ -146,23 +146,26 @@ def _row(panels: Sequence[_Panel]) -> Picture:
 
 
 def _fitted(picture: Picture) -> Picture:
-    """Enlarge a small picture by a whole number, so that its pixels can be told, or shrink a large one."""
+    """Enlarge a small picture by a whole number, so that its pixels can be told, or shrink a large one.
+
+    What is narrow and high becomes no higher than others for it.
+    """
     longest = max(picture.shape[:2])
     if longest > _MOST_SIDE:
         size = [max(1, round(side * _MOST_SIDE / longest)) for side in picture.shape[1::-1]]
         return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    factor = -(-_LEAST_SIDE // picture.shape[1]) if picture.shape[1] < _LEAST_SIDE else 1
+    factor = min(-(-_LEAST_WIDTH // picture.shape[1]), _MOST_SIDE // longest)
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _draw_wheel(canvas: Picture, longest: float) -> None:
+def _draw_wheel(canvas: Picture, longest: int) -> None:
     """Draw at the left edge what each colour of a flow means."""
     axis = np.linspace(-longest, longest, _WHEEL, dtype=np.float32)
     flow = np.stack(np.meshgrid(axis, axis), axis=-1)
     inside = _length(flow) <= longest
     canvas[:_WHEEL, _GAP:_GAP + _WHEEL][inside] = flow_picture(flow, longest)[inside]
     _draw_text(canvas, 2 * _GAP + _WHEEL, 0,
-               ["the way things move:", "white is still, the rim is", f"{longest:g} pixels or more"])
+               ["the way things move:", "white is still, the rim is", f"{_pixels(longest)} or more"])
 
 
 def _draw_scale(canvas: Picture, left: int, top: int, name: str, most: str) -> None:
@@ -195,3 +198,7 @@ def _blank(height: int, width: int) -> Picture:
 
 def _levels(share: float) -> str:
     return f"{share * 255:.3g} of 255"
+
+
+def _pixels(count: int) -> str:
+    return f"{count} pixel{'' if count == 1 else 's'}"

@@ -13,9 +13,11 @@ from .files import written_whole
 
 try:
     import cv2
+    if cv2.__file__ is None:  # pip has removed a second OpenCV, and with it most of the folder that both had
+        raise ImportError("its folder cv2 is all but empty")
 except ImportError as error:
-    raise FilmError(f"OpenCV can't be imported ({error}): install it, and on a machine without a desktop (no libGL) "
-                    "its headless package, python -m pip install opencv-python-headless.") from error
+    raise FilmError(f"OpenCV can't be imported ({error}): type python -m pip install --force-reinstall opencv-python, "
+                    "or opencv-python-headless on a machine without a desktop (no libGL).") from error
 
 Frame = NDArray[np.float32]
 

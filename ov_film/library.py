@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,11 +141,27 @@ def find_models(folders: Iterable[Path] | None = None) -> dict[str, Path]:
         folders: folders of model folders; `default_models_folder()` if none are given.
     """
     models: dict[str, Path] = {}
-    for parent in (*(folders if folders is not None else [default_models_folder()]), _BUNDLED):
-        for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-            if is_model_folder(folder):
-                models.setdefault(folder.name, folder)
+    for folder in _folders_in(folders):
+        if is_model_folder(folder):
+            models.setdefault(folder.name, folder)
     return models
+
+
+def incomplete_models(folders: Iterable[Path] | None = None) -> list[str]:
+    """Return, of each folder that holds some files of a model only, as a copy that broke off does, what helps."""
+    said = []
+    for folder in _folders_in(folders):
+        there = [name for name in (MANIFEST, *MODEL_FILES) if (folder / name).is_file()]
+        missing = [name for name in (MANIFEST, *MODEL_FILES) if name not in there]
+        if there and missing and not folder.name.startswith("."):  # a hidden one is being made
+            said.append(f"Model folder {folder} lacks {missing[0]}, so the model isn't offered: remove the folder, or "
+                        f"{_anew(folder)}")
+    return said
+
+
+def _folders_in(folders: Iterable[Path] | None) -> Iterator[Path]:
+    for parent in (*(folders if folders is not None else [default_models_folder()]), _BUNDLED):
+        yield from sorted(parent.iterdir()) if parent.is_dir() else []
 
 
 def default_model(models: Iterable[str]) -> str:

@@ -96,6 +96,18 @@ def test_inspect_draws_what_the_network_saw(images: list[str], common: list[str]
     assert "no PNG" in fails(capsys, "inspect", *images[:2], "--output", tmp_path / "sheet.webm", *common)
 
 
+def test_an_image_that_is_read_is_not_written_over(images: list[str], common: list[str], tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    before = [Path(path).read_bytes() for path in images]
+    first, last, other = *images[:2], tmp_path / "other.png"
+    for command in (("interpolate", first, last, "--output", last), ("inspect", first, last, "--output", first),
+                    ("interpolate", first, last, "--output", other, "--figure", tmp_path / "new" / ".." / "first.png")):
+        assert "is an image to read as well" in fails(capsys, *command, *common)
+    twice = "interpolate", first, last, "--output", other, "--figure", other
+    assert "is the output as well" in fails(capsys, *twice, *common)
+    assert [Path(path).read_bytes() for path in images] == before and not other.exists()
+
+
 def test_grey_alpha_and_16_bit_images_are_read_as_rgb(tmp_path: Path) -> None:
     grey = (picture(8, 9)[..., 0] * 65535).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "grey16.png"), grey)
@@ -128,6 +140,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(images: list[str], common: l
         "Frame rate 0 is not above 0": (first, last, "--fps", "0", "--output", output),
         "CRF is 64": (first, last, "--crf", 64, "--output", output),
         "required: --output": (first, last),
+        "required: LAST: see": (first, "--output", output),
         "Device 'TPU' is not among": (first, last, "--output", output, "--device", "TPU"),
         "Precision 'int1' is not native": (first, last, "--output", output, "--precision", "int1"),
         "Model 'nothing' is not installed": (first, last, "--output", output, "--model", "nothing"),

@@ -83,6 +83,9 @@ def test_a_healthy_environment_has_no_troubles() -> None:
      "tensorflow 2.21.0 needs protobuf<8.0.0,>=6.31.1, but 4.25.0 is installed"),
     (replace(HEALTHY, broken={"opencv-python": "libGL.so.1: cannot open"}), "pip install opencv-python-headless"),
     (replace(HEALTHY, broken={"av": "numpy.core.multiarray failed to import"}), "built for another NumPy"),
+    (replace(packages(opencv_python="", opencv_python_headless="4.12.0"), broken={"opencv-python": "no cv2.abi3.so"}),
+     "opencv-python-headless can't be imported (no cv2.abi3.so): python -m pip install --force-reinstall "
+     "opencv-python-headless"),
     (replace(HEALTHY, broken={"openvino": "undefined symbol"}), "pip install --force-reinstall openvino"),
 ])
 def test_it_finds_what_is_wrong_with_the_packages(found: Packages, trouble: str) -> None:
@@ -119,6 +122,14 @@ def test_a_damaged_model_is_a_trouble(small_folder: Path, tmp_path: Path) -> Non
     assert "fusion.bin is damaged" in trouble and trouble.endswith("convert it again (python install.py --force)")
     (folder / "film.json").write_text("{}")
     assert "is damaged" in page(FACTS, [tmp_path])
+
+
+def test_a_folder_that_holds_a_part_of_a_model_is_a_trouble(small_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small_folder, tmp_path / "film")
+    (tmp_path / "notes").mkdir()
+    (folder / "fusion.xml").unlink()
+    trouble, = model_troubles([tmp_path])
+    assert f"{folder} lacks fusion.xml" in trouble and "python install.py --force" in trouble
 
 
 def test_an_int8_version_of_other_weights_is_a_trouble(small_folder: Path, tmp_path: Path) -> None:
@@ -174,3 +185,14 @@ def test_a_package_that_cannot_be_imported_is_told_of_and_the_rest_of_the_page_i
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stderr == ""
     assert f"{package} can't be imported" in done.stdout and "\nNext\n" in done.stdout
+
+
+def test_an_opencv_of_which_pip_left_a_folder_alone_is_told_of(tmp_path: Path) -> None:
+    hollow = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['cv2'] = cv2 = type(sys)('cv2'); " \
+             "cv2.__file__ = None; from ov_film.cli import main; sys.exit(main(sys.argv[1:]))"
+    for arguments, status in ((["doctor"], 0), (["interpolate", "a.png", "b.png", "--output", "c.png"], 1)):
+        done = subprocess.run([sys.executable, "-c", hollow, *arguments], cwd=tmp_path, capture_output=True,
+                              text=True, check=False)
+        assert done.returncode == status
+        assert "can't be imported (its folder cv2 is all but empty)" in done.stdout + done.stderr
+        assert "pip install --force-reinstall opencv-python" in done.stdout + done.stderr
