@@ -346,9 +346,11 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
     _find_rate(clip, times, guess)
     if not clip.constant and stamps[max(stamps)]:
         clip.end = times[-1] + stamps[max(stamps)] * clip.time_base
-    # MP4 says exactly how many frames it has, AVI about, Matroska, FLV and fragments of MP4 how long they are.
+    # MP4 says exactly how many frames it has; AVI, Matroska, FLV and fragments of MP4 how long they are.
     missing, whole = declared - packets, "mp4" in kind and declared > 0
-    if not whole and any(name in kind for name in ("matroska", "flv", "mp4")):
+    if kind == "avi":
+        length = float(declared / guess)
+    if not whole and any(name in kind for name in ("avi", "matroska", "flv", "mp4")):
         missing = round((length - end) * clip.frame_rate)
     if missing > (0 if whole else _LEAST_MISSING * clip.frame_rate):
         clip.notes.append(f"the file was cut off and lacks {missing} frames")

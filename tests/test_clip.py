@@ -256,6 +256,13 @@ def test_a_file_that_was_cut_off_gives_what_it_has(tmp_path: Path, name: str) ->
     assert report.source_frames == len(frames) and len(pictures_of(report.path)) == report.frames
 
 
+def test_an_avi_that_leaves_out_what_stands_still_was_not_cut_off(tmp_path: Path) -> None:
+    stamps = [number + 2 * (number // 3) for number in range(60)]  # AVI has empty packets in between
+    source = write_clip(tmp_path / "in.avi", moving(60), 25, codec="mpeg4", stamps=stamps, time_base=F(1, 25))
+    clip, frames = read(source)
+    assert len(frames) == 60 and not [note for note in clip.notes if "cut off" in note]
+
+
 def test_an_mp4_that_was_cut_off_says_how_many_frames_it_lacks(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", moving(100), 25)
     with av.open(str(source)) as old, av.open(str(tmp_path / "fast.mp4"), "w",
