@@ -1,8 +1,10 @@
 """Reading video files: every kind of picture, times, and what is broken."""
 
+import gc
 from collections.abc import Callable
 from fractions import Fraction
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -319,7 +321,20 @@ def test_closed_captions_are_said_to_be_left_out(tmp_path: Path) -> None:
     captions = b"\xb5\0\x31GA94" + bytes([3, 0x41, 0xff, 0xfc, 0x94, 0x20, 0xff])  # ATSC A/53: a pair of bytes
     message = b"\0\0\1\6\4" + bytes([len(captions)]) + captions + b"\x80"
     (tmp_path / "in.h264").write_bytes(before + message + b"\0\0\1\x65" + slices)
-    assert "1 frames with closed captions, left out" in str(interpolated(tmp_path / "in.h264"))
+    assert "closed captions left out" in str(interpolated(tmp_path / "in.h264"))
+
+
+def test_pictures_go_at_once_without_waiting_for_the_garbage_collector(tmp_path: Path) -> None:
+    clip = open_clip(write_clip(tmp_path / "in.mp4", moving(60)))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in islice(clip.frames(), 50):
+            pass
+        alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive < 20
 
 
 def test_8k_is_read_and_planned(tmp_path: Path) -> None:
