@@ -44,7 +44,7 @@ _LEAST_FILLED = 0.5
 _THUMBNAIL_WIDTH = 128
 _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
-_FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order
+_FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order, and what they carry
 _LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
 _LATE = Fraction(1, 2)  # seconds; decoders give a picture so late after damage
 _CLOCK_SET_ANEW = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: of broadcasts and discs
@@ -198,8 +198,6 @@ class Clip:
                         self.faults["frames with damage in them"] += 1
                     if picture.interlaced_frame:
                         self.faults["interlaced frames, taken as they are"] += 1
-                    for what in left_out(picture):
-                        self.faults[f"frames with {what}, left out"] += 1
                     if int(picture.colorspace) not in MATRICES:
                         self.faults[f"frames with colours of matrix {int(picture.colorspace)}, taken for those of "
                                     f"{self.colour.matrix}"] += 1
@@ -240,9 +238,10 @@ def open_clip(source: Source) -> Clip:
     """
     name = str(source) if isinstance(source, Path) else "The video"
     clip = Clip(source, name)
-    first, stamps = None, []
+    first, stamps, unkept = None, [], set()
     for picture in islice(clip._pictures(), _FRAMES_SEEN):
         first = first or picture
+        unkept.update(left_out(picture))  # not of every frame: PyAV's side data hold their frame until gc comes by
         stamps.append((picture.pts, picture.dts))
     if first is None:
         raise FilmError(f"{name} has no frame that can be read: give a video with one or more.")
@@ -256,6 +255,7 @@ def open_clip(source: Source) -> Clip:
         clip.colour = colour_of(first, int(context.color_primaries), int(context.color_trc))
         if "1" in (stream.metadata.get(name) for name in ("alpha_mode", "ALPHA_MODE")):  # a second picture of WebM's
             clip.notes.append("transparency left out")
+    clip.notes += [f"{what} left out" for what in sorted(unkept)]
     clip.bits = max(component.bits for component in first.format.components)
     clip.hdr = read_hdr(first.side_data)
     clip.fine_chroma = any(part.width > (first.width + 1) // 2 or part.height > (first.height + 1) // 2
@@ -346,9 +346,11 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
     _find_rate(clip, times, guess)
     if not clip.constant and stamps[max(stamps)]:
         clip.end = times[-1] + stamps[max(stamps)] * clip.time_base
-    # MP4 says exactly how many frames it has, AVI about, Matroska, FLV and fragments of MP4 how long they are.
+    # MP4 says exactly how many frames it has; AVI, Matroska, FLV and fragments of MP4 how long they are.
     missing, whole = declared - packets, "mp4" in kind and declared > 0
-    if not whole and any(name in kind for name in ("matroska", "flv", "mp4")):
+    if kind == "avi":
+        length = float(declared / guess)
+    if not whole and any(name in kind for name in ("avi", "matroska", "flv", "mp4")):
         missing = round((length - end) * clip.frame_rate)
     if missing > (0 if whole else _LEAST_MISSING * clip.frame_rate):
         clip.notes.append(f"the file was cut off and lacks {missing} frames")

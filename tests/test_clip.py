@@ -1,8 +1,10 @@
 """Reading video files: every kind of picture, times, and what is broken."""
 
+import gc
 from collections.abc import Callable
 from fractions import Fraction
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +258,13 @@ def test_a_file_that_was_cut_off_gives_what_it_has(tmp_path: Path, name: str) ->
     assert report.source_frames == len(frames) and len(pictures_of(report.path)) == report.frames
 
 
+def test_an_avi_that_leaves_out_what_stands_still_was_not_cut_off(tmp_path: Path) -> None:
+    stamps = [number + 2 * (number // 3) for number in range(60)]  # AVI has empty packets in between
+    source = write_clip(tmp_path / "in.avi", moving(60), 25, codec="mpeg4", stamps=stamps, time_base=F(1, 25))
+    clip, frames = read(source)
+    assert len(frames) == 60 and not [note for note in clip.notes if "cut off" in note]
+
+
 def test_an_mp4_that_was_cut_off_says_how_many_frames_it_lacks(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", moving(100), 25)
     with av.open(str(source)) as old, av.open(str(tmp_path / "fast.mp4"), "w",
@@ -312,7 +321,20 @@ def test_closed_captions_are_said_to_be_left_out(tmp_path: Path) -> None:
     captions = b"\xb5\0\x31GA94" + bytes([3, 0x41, 0xff, 0xfc, 0x94, 0x20, 0xff])  # ATSC A/53: a pair of bytes
     message = b"\0\0\1\6\4" + bytes([len(captions)]) + captions + b"\x80"
     (tmp_path / "in.h264").write_bytes(before + message + b"\0\0\1\x65" + slices)
-    assert "1 frames with closed captions, left out" in str(interpolated(tmp_path / "in.h264"))
+    assert "closed captions left out" in str(interpolated(tmp_path / "in.h264"))
+
+
+def test_pictures_go_at_once_without_waiting_for_the_garbage_collector(tmp_path: Path) -> None:
+    clip = open_clip(write_clip(tmp_path / "in.mp4", moving(60)))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in islice(clip.frames(), 50):
+            pass
+        alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive < 20
 
 
 def test_8k_is_read_and_planned(tmp_path: Path) -> None:
