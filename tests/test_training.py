@@ -10,6 +10,7 @@ from ov_film.convert import convert
 from ov_film.model import FilmModel
 from tests.conftest import picture
 from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
+from training.mix import mix
 
 CONFIGURATIONS = {
     "film_lite": FilmConfig(),
@@ -78,3 +79,12 @@ def test_tensors_come_back_as_the_network_that_they_were_of(name: str, tmp_path:
     assert loaded.config == film.config
     for name, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, film.state_dict()[name])
+
+
+def test_runs_are_mixed_part_by_part(tmp_path: Path) -> None:
+    names = ("feat_net/sub_extractor/cfeat_conv_0/kernel", "predict_flow_0/conv_0/kernel", "fusion/conv_0/bias")
+    runs = [tmp_path / f"{value}.npz" for value in (1, 4)]
+    for value, run in zip((1, 4), runs, strict=True):
+        np.savez(run, **{name: np.full(3, value, np.float16) for name in names})
+    mix(runs, {"encoder": [1, 1], "flow": [0, 1], "fusion": [2, 1]}, tmp_path / "mixed.npz")
+    assert [float(np.load(tmp_path / "mixed.npz")[name][0]) for name in names] == [2.5, 4, 2]

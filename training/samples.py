@@ -32,7 +32,7 @@ class Stage:
     each: int  # real triplets in a batch; as many synthetic ones
 
 
-STAGES = (Stage(0.0, 128, 4), Stage(0.5, 192, 2))
+STAGES = (Stage(0.0, 128, 4), Stage(0.5, 192, 2), Stage(0.8, 256, 1))
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def draw_shape(rng: np.random.Generator, size: int) -> Floats:
 class Samples(Dataset[tuple[Tensor, Tensor]]):
     """One item is one whole batch; it depends on nothing but the data, the seed and the step's number."""
 
-    def __init__(self, folder: Path, steps: int, seed: int = 0) -> None:
-        self.steps, self.seed = steps, seed
+    def __init__(self, folder: Path, steps: int, seed: int = 0, begin: float = 0) -> None:
+        self.steps, self.seed, self.begin = steps, seed, begin
         self.photos = load_photos(folder)
         self.clips = [(np.load(folder / f"{c.name}.npy", mmap_mode="r"), c.ranges) for c in TRAINING]
         weights = np.array([c.weight for c in TRAINING])
@@ -108,6 +108,10 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         """Steps of the whole run."""
         return self.steps
 
+    def progress(self, step: int) -> float:
+        """How far training is at a step, 0 to 1; a run may begin on the way."""
+        return self.begin + (1 - self.begin) * step / self.steps
+
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Step -> frames (2n,3,3,S,S) in [0,1], n real triplets first, and the flows of the n synthetic ones.
 
@@ -115,7 +119,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         """
         cv2.setNumThreads(0)
         self.rng = np.random.default_rng((self.seed, step))
-        progress = step / self.steps
+        progress = self.progress(step)
         stage = [stage for stage in STAGES if stage.begins <= progress][-1]
         triplets = [self._flipped(self._real(stage.size, progress)) for _ in range(stage.each)]
         flows = []

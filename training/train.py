@@ -18,6 +18,7 @@ from .film_torch import Film, FilmOutput, fill
 from .samples import Samples
 
 LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
+TUNING, TUNING_BEGINS = 0.3, 0.5  # share of that rate, and where in a run's stages it begins
 WARM_UP = 50  # steps
 AVERAGE = 0.995  # share that the averaged weights keep a step
 SAVE_EVERY = 100  # steps
@@ -133,7 +134,9 @@ def learning_rate(step: int, steps: int) -> float:
     return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.51 + 0.49 * math.cos(math.pi * step / steps))
 
 
-def train(data: Path, folder: Path, start: Path | None, steps: int, alone: int, seed: int) -> None:
+def train(
+    data: Path, folder: Path, start: Path | None, steps: int, alone: int, seed: int, tuning: bool
+) -> None:
     """Train up to a number of steps, from the folder's checkpoint if it has one; log to log.csv there."""
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,8 +149,9 @@ def train(data: Path, folder: Path, start: Path | None, steps: int, alone: int, 
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         run.load(checkpoint)
+    samples = Samples(data, steps, seed, TUNING_BEGINS if tuning else 0)
     batches = DataLoader(
-        Samples(data, steps, seed),
+        samples,
         batch_size=None,
         sampler=range(run.step, steps),
         num_workers=1,
@@ -157,9 +161,9 @@ def train(data: Path, folder: Path, start: Path | None, steps: int, alone: int, 
     with (folder / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
         for frames, truth in batches:
-            rate = learning_rate(run.step, steps)
+            rate = learning_rate(run.step, steps) * (TUNING if tuning else 1)
             batch = (frames.to(device), truth.to(device))
-            errors.append(run.train_step(*batch, run.step / steps, rate, run.step < alone))
+            errors.append(run.train_step(*batch, samples.progress(run.step), rate, run.step < alone))
             if run.step % LOG_EVERY == 0:
                 image, flow = (sum(column) / len(column) for column in zip(*errors, strict=True))
                 log.writerow([run.step, f"{time.monotonic() - began:.0f}", f"{image:.5f}", f"{flow:.3f}"])
@@ -183,9 +187,12 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=20000, help="length of the whole run (default: %(default)s)"
     )
+    parser.add_argument(
+        "--tuning", action="store_true", help="go on with what was trained: at a lower rate, as a run's second half"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    train(args.data, args.run, args.start, args.steps, args.alone, args.seed)
+    train(args.data, args.run, args.start, args.steps, args.alone, args.seed, args.tuning)
 
 
 if __name__ == "__main__":
