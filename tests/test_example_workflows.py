@@ -33,7 +33,7 @@ def test_there_is_one_for_each_thing_that_people_do() -> None:
 
 def test_where_the_rate_is_that_of_the_sample_it_is_said_what_another_clip_needs() -> None:
     nodes = json.loads((ROOT / "example_workflows" / "int8.json").read_text(encoding="utf-8"))["nodes"]
-    held = {node["type"]: node["widgets_values"] for node in nodes}
+    held = {node["type"]: node.get("widgets_values") for node in nodes}
     with av.open(str(ROOT / "samples" / held["LoadVideo"][0])) as clip:
         rate = clip.streams.video[0].average_rate
     assert held["FilmOpenVINOSaveWebM"][1] == 2 * rate and held["FilmOpenVINORecursiveInterpolate"][0] == 1
