@@ -4,8 +4,8 @@ import logging
 import time
 
 from ..ov_film.frames import Frame
+from ..ov_film.words import counted
 from . import host
-from .images import counted
 
 _TEXT_SECONDS, _LOG_SECONDS = 0.5, 10
 
