@@ -68,8 +68,3 @@ def joined(parts: Sequence[Frame], channels: int) -> Frame:
         return parts[0]
     grey = parts[-1].mean(axis=2, keepdims=True)
     return np.concatenate([*parts[:-1], grey], axis=2)
-
-
-def counted(count: int, what: str) -> str:
-    """Return a number of things as people write it."""
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -9,8 +9,9 @@ import torch
 from ..ov_film.figures import comparison, inspection
 from ..ov_film.memory import check_memory
 from ..ov_film.model import FilmModel
+from ..ov_film.words import counted
 from . import host
-from .images import checked_pairs, counted, planes
+from .images import checked_pairs, planes
 
 
 class InspectPair:
@@ -46,7 +47,8 @@ class InspectPair:
                 comparisons.append(_image(comparison(before, details.midpoint, after)))
                 if len(sheets) == 1:
                     pair_bytes = sheets[0].nbytes + comparisons[0].nbytes
-                    check_memory(2 * len(firsts) * pair_bytes, f"Drawing {len(firsts)} pairs")  # twice, to join them
+                    check_memory(2 * len(firsts) * pair_bytes,  # twice, to join them
+                                 f"Drawing {counted(len(firsts), 'pair')}")
                 show(len(sheets), details.midpoint)
         finally:
             model.release_memory()

@@ -7,7 +7,8 @@ import torch
 
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
-from .images import checked_pairs, counted, joined, planes
+from ..ov_film.words import counted
+from .images import checked_pairs, joined, planes
 from .progress import FrameProgress
 
 
@@ -42,7 +43,7 @@ class InterpolatePair:
         firsts, lasts = checked_pairs(first, last)
         count, shape = len(firsts), firsts.shape[1:]
         check_memory(model.memory_needed(*shape[:2], times=2) + count * firsts[0].nbytes,
-                     f"Interpolating {count} pairs of {shape[1]}x{shape[0]}")
+                     f"Interpolating {counted(count, 'pair')} of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
         show = FrameProgress(count)
         try:

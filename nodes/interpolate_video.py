@@ -12,8 +12,8 @@ from ..ov_film.model import METHODS, FilmModel
 from ..ov_film.parts import ABANDONED_DAYS, remove_abandoned
 from ..ov_film.remux import AUDIO_CHOICES, AudioChoice
 from ..ov_film.retiming import CUTS, MOST_MULTIPLIER, Cuts, Retiming, parse_ranges
+from ..ov_film.words import counted
 from . import host
-from .images import counted
 from .progress import FrameProgress
 
 _AUTO = "auto"

@@ -4,6 +4,7 @@ import logging
 import time
 
 from ..ov_film.frames import Frame
+from ..ov_film.words import counted
 from . import host
 
 _TEXT_SECONDS, _LOG_SECONDS = 0.5, 10
@@ -49,7 +50,7 @@ class FrameProgress:
         return f"{self._count(done)}, {rate:.{0 if rate >= 100 else 1 if rate >= 10 else 2}f} frames/s{left}"
 
     def _count(self, done: int) -> str:
-        return f"{done} of {self._total} frames"
+        return f"{done} of {counted(self._total, 'frame')}"
 
 
 def _duration(seconds: float) -> str:

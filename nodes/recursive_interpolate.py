@@ -14,7 +14,8 @@ from ..ov_film.frames import Frame
 from ..ov_film.memory import check_memory
 from ..ov_film.model import METHODS, FilmModel, Method
 from ..ov_film.retiming import CUTS, Cuts, Retiming, parse_ranges
-from .images import Frames, check_alike, counted, frames_of, joined, planes
+from ..ov_film.words import counted
+from .images import Frames, check_alike, frames_of, joined, planes
 from .progress import FrameProgress
 
 

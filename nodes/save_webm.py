@@ -44,7 +44,7 @@ class SaveWebM:
                     "default": "film/interpolated",
                     "tooltip": "Name of the file in the output folder, a number follows. May hold a subfolder and "
                                "%year%, %month%, %day%, %hour%, %minute%, %second%, %width%, %height%, "
-                               "%date:yyyy-MM-dd% and a node's value, such as %Load FILM OpenVINO.model%."}),
+                               "%date:yyyy-MM-dd% and a node's value, such as %FilmOpenVINOLoader.model%."}),
                 "fps": ("FLOAT", {
                     "default": 30.0, "min": 0.01, "max": 1000.0, "step": 0.01,
                     "tooltip": "Frames a second. 23.976, 29.97 and 59.94 are taken as the exact NTSC rates."}),

@@ -35,7 +35,7 @@ def check_audio(audio: Audio) -> None:
         raise FilmError(f"Audio is {samples.dtype} of shape {samples.shape} where float32 of (channels, samples) "
                         "belongs: give some sound.")
     if len(samples) not in _LAYOUTS:
-        raise FilmError(f"Audio has {len(samples)} channels: give {', '.join(map(str, _LAYOUTS))}.")
+        raise FilmError(f"Audio has {len(samples)} channels: give 1 (mono), 2 (stereo) or 6 (5.1).")
     if not _LEAST_RATE <= rate <= _MOST_RATE:
         raise FilmError(f"Audio has {rate} samples a second: give {_LEAST_RATE} to {_MOST_RATE}.")
     if not np.isfinite(samples.min() + samples.max()):

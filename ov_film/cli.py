@@ -282,8 +282,9 @@ def _convert(options: argparse.Namespace) -> None:
 def _quantize(options: argparse.Namespace) -> None:
     from .calibration import read_pairs
     from .library import int8_folder, model_folder
-    from .quantize import described, quantize
+    from .quantize import check_nncf, described, quantize
 
+    check_nncf()
     folder = model_folder(options.model)
     output = int8_folder(folder)
     print(f"{described(quantize(folder, read_pairs(options.frames), output).int8)} -> {output}")

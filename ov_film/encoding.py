@@ -307,7 +307,7 @@ class Encoder:
             context.open()
         except av.FFmpegError as error:
             raise FilmError(f"Frames of {width}x{height} can't be encoded by {encoder.name} ({error.strerror}): give "
-                            "smaller ones, or another preset.") from error
+                            "smaller ones, or choose another codec.") from error
 
     def encode(self, frame: Frame, pts: int) -> None:
         """Encode a frame that is shown from `pts` on, counted in the time base; each is later than the one before.

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .frames import Frame, size_text, to_8_bits, warped
 from .model import PairDetails
 from .pipeline import Flow
+from .words import counted
 
 Picture: TypeAlias = NDArray[np.uint8]  # (H,W,3) RGB
 Map: TypeAlias = NDArray[np.float32]  # (H,W)
@@ -109,7 +110,7 @@ def inspection(first: Frame, last: Frame, details: PairDetails) -> Picture:
     _draw_wheel(legend, longest)
     column = (grid.shape[1] - _GAP) // 3
     _draw_scale(legend, column + _GAP, 0, "difference", _levels(_MOST_DIFFERENCE))
-    _draw_scale(legend, column + _GAP, _CAPTION, "contradiction", _pixels(farthest))
+    _draw_scale(legend, column + _GAP, _CAPTION, "contradiction", counted(farthest, "pixel"))
     _draw_text(legend, 2 * column + _GAP, 0, [
         f"moved frames differ by {_levels(apart.mean())}",
         f"motions contradict in {occluded(forward, backward).mean():.1%} of the frame:"])
@@ -165,7 +166,7 @@ def _draw_wheel(canvas: Picture, longest: int) -> None:
     inside = _length(flow) <= longest
     canvas[:_WHEEL, _GAP:_GAP + _WHEEL][inside] = flow_picture(flow, longest)[inside]
     _draw_text(canvas, 2 * _GAP + _WHEEL, 0,
-               ["the way things move:", "white is still, the rim is", f"{_pixels(longest)} or more"])
+               ["the way things move:", "white is still, the rim is", f"{counted(longest, 'pixel')} or more"])
 
 
 def _draw_scale(canvas: Picture, left: int, top: int, name: str, most: str) -> None:
@@ -198,7 +199,3 @@ def _blank(height: int, width: int) -> Picture:
 
 def _levels(share: float) -> str:
     return f"{share * 255:.3g} of 255"
-
-
-def _pixels(count: int) -> str:
-    return f"{count} pixel{'' if count == 1 else 's'}"

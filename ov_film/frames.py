@@ -16,8 +16,9 @@ try:
     if cv2.__file__ is None:  # pip has removed a second OpenCV, and with it most of the folder that both had
         raise ImportError("its folder cv2 is all but empty")
 except ImportError as error:
-    raise FilmError(f"OpenCV can't be imported ({error}): type python -m pip install --force-reinstall opencv-python, "
-                    "or opencv-python-headless on a machine without a desktop (no libGL).") from error
+    raise FilmError(f"OpenCV can't be imported ({error}): install it anew, python -m pip install --force-reinstall "
+                    "opencv-python; on a machine without a desktop (no libGL), python -m pip install "
+                    "opencv-python-headless.") from error
 
 Frame = NDArray[np.float32]
 

@@ -15,6 +15,7 @@ from .model import End, FilmModel, Method, check_method
 from .parts import Parts, opened_parts
 from .remux import AUDIO_CHOICES, AudioChoice, join, opened_part
 from .retiming import Clock, Gap, Retiming, gaps
+from .words import counted
 
 # How many frames a killed run may have to make again, and how far apart keyframes are at most.
 _PART_FRAMES = 60
@@ -50,9 +51,10 @@ class VideoReport:
     def __str__(self) -> str:
         """Return one line for people."""
         counts = ((self.cuts, f"scene cuts: {self.cuts}"), (self.duplicates, f"duplicates dropped: {self.duplicates}"),
-                  (self.resumed, f"{self.resumed} frames of an earlier run"))
-        return "; ".join([f"{self.source_frames} frames became {self.frames}, {float(self.frame_rate):.6g} a second, "
-                          f"{self.method}", *(text for count, text in counts if count), *self.notes])
+                  (self.resumed, f"{counted(self.resumed, 'frame')} of an earlier run"))
+        return "; ".join([f"{counted(self.source_frames, 'frame')} became {self.frames}, "
+                          f"{float(self.frame_rate):.6g} a second, {self.method}",
+                          *(text for count, text in counts if count), *self.notes])
 
 
 def interpolate_video(

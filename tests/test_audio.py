@@ -83,7 +83,7 @@ def test_samples_outside_the_range_are_clipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("audio", "message"), [
-    (Audio(np.zeros((3, 100), np.float32), 48000), "3 channels: give 1, 2, 6"),
+    (Audio(np.zeros((3, 100), np.float32), 48000), r"3 channels: give 1 \(mono\), 2"),
     (Audio(np.zeros((2, 0), np.float32), 48000), r"shape \(2, 0\).*give some sound"),
     (Audio(np.zeros(100, np.float32), 48000), r"shape \(100,\)"),
     (Audio(np.zeros((2, 100)), 48000), "Audio is float64"),  # type: ignore[arg-type]

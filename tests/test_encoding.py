@@ -179,7 +179,7 @@ def test_what_cannot_be_done_is_told_at_once(options: dict[str, Any], message: s
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_preset_that_the_encoder_does_not_know_is_refused(tmp_path: Path, codec: Codec) -> None:
-    with pytest.raises(FilmError, match=r"can't be encoded by .*another preset"):
+    with pytest.raises(FilmError, match=r"can't be encoded by .*another codec"):
         encoded(tmp_path / "video.mkv", [picture(0)], Encoding(codec, preset="warp speed"))
 
 

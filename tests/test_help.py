@@ -103,3 +103,13 @@ def test_a_language_has_every_name_and_tooltip_and_no_other(expected: dict[str, 
 def test_no_text_holds_what_the_page_takes_for_its_own_syntax(language: str) -> None:
     for text in all_texts(translations(language)):
         assert text.strip() and not re.search(r"[{}|@]", text), text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_value_for_a_file_name_is_asked_for_by_the_id_of_its_node_which_is_the_same_in_every_language(
+        expected: dict[str, Any], language: str) -> None:
+    file = "FilmOpenVINOSaveWebM.md" if language == "en" else f"FilmOpenVINOSaveWebM/{language}.md"
+    tooltip = translations(language)["FilmOpenVINOSaveWebM"]["inputs"]["filename_prefix"]["tooltip"]
+    for text in (tooltip, (PAGES / file).read_text(encoding="utf-8")):
+        (node, widget), = re.findall(r"%([^%:]+)[.]([^%]+)%", text)
+        assert widget in expected[node]["inputs"]

@@ -198,7 +198,8 @@ def test_a_stopped_run_goes_on_and_gives_the_same_video(tmp_path: Path, stopped_
     assert not output.exists() and shown == list(range(1, stopped_at + 1))
     model = Blend()
     report = run(source, output, model=model)
-    assert report.resumed == stopped_at and f"{stopped_at} frames of an earlier run" in str(report)
+    assert report.resumed == stopped_at
+    assert f"{stopped_at} frame{'' if stopped_at == 1 else 's'} of an earlier run" in str(report)
     assert len(model.gaps) == 69 - stopped_at // 2 if stopped_at < 140 else not model.gaps
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
     run(source, tmp_path / "whole.mp4")
@@ -370,7 +371,7 @@ def test_a_relative_name_may_have_a_colon(tmp_path: Path, monkeypatch: pytest.Mo
 def test_one_frame(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", moving(1))
     for options in ({}, {"loop": True}, {"drop_duplicates": True}):
-        assert run(source, tmp_path / "out.mp4", **options).frames == 2
+        assert str(run(source, tmp_path / "out.mp4", **options)).startswith("1 frame became 2, ")
 
 
 def test_the_command(tmp_path: Path, clip: Path, small_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

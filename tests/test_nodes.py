@@ -67,6 +67,39 @@ def test_inputs_stand_in_the_order_that_workflows_hold(pack: ModuleType) -> None
         "FilmOpenVINOQuantize": ["model", "frames", "replace"]}
 
 
+def test_types_stay_and_choices_that_workflows_hold_are_not_taken_away(pack: ModuleType) -> None:
+    outputs = {name.removeprefix("FilmOpenVINO"): node.RETURN_TYPES for name, node in pack.NODE_CLASS_MAPPINGS.items()}
+    assert outputs == {
+        "Loader": ("FILM_OPENVINO_MODEL", "STRING"), "InterpolatePair": ("IMAGE",),
+        "RecursiveInterpolate": ("IMAGE", "INT"), "SaveWebM": (), "Inspect": ("IMAGE", "IMAGE"),
+        "InterpolateVideo": ("VIDEO", "STRING"), "Quantize": ("FILM_OPENVINO_MODEL", "STRING")}
+    kinds = {f"{name.removeprefix('FilmOpenVINO')}.{given}": options[0]
+             for name, node in pack.NODE_CLASS_MAPPINGS.items()
+             for group in ("required", "optional") for given, options in node.INPUT_TYPES().get(group, {}).items()}
+    choices = {name: kind for name, kind in kinds.items() if isinstance(kind, list)}
+    for name, held in {
+            "Loader.device": "AUTO", "Loader.precision": "auto f32 bf16 f16 int8",
+            "Loader.tile": "auto off 512 768 1024 1536", "InterpolatePair.method": "recursive direct",
+            "RecursiveInterpolate.method": "recursive direct", "RecursiveInterpolate.cuts": "repeat blend ignore",
+            "SaveWebM.codec": "vp9 av1", "InterpolateVideo.method": "auto recursive direct",
+            "InterpolateVideo.cuts": "repeat blend ignore", "InterpolateVideo.audio": "keep drop",
+            "InterpolateVideo.codec": "auto vp9 av1 h264 h265"}.items():
+        assert set(held.split()) <= set(choices.pop(name)), name
+    qualities = {"visually lossless", "high", "medium", "small"}
+    assert {"by crf", "lossless", *qualities} <= set(choices.pop("SaveWebM.quality"))
+    assert qualities <= set(choices.pop("InterpolateVideo.quality")) and list(choices) == ["Loader.model"]
+    assert {name: kind for name, kind in kinds.items() if kind in ("INT", "FLOAT", "STRING", "BOOLEAN")} == {
+        "InterpolatePair.time": "FLOAT", "RecursiveInterpolate.times_to_interpolate": "INT",
+        "RecursiveInterpolate.skip": "STRING", "RecursiveInterpolate.only": "STRING",
+        "RecursiveInterpolate.loop": "BOOLEAN", "SaveWebM.filename_prefix": "STRING", "SaveWebM.fps": "FLOAT",
+        "SaveWebM.crf": "INT", "SaveWebM.exact_fps": "STRING", "SaveWebM.alpha": "BOOLEAN",
+        "SaveWebM.pingpong": "BOOLEAN", "SaveWebM.loop_count": "INT", "SaveWebM.save_output": "BOOLEAN",
+        "SaveWebM.save_first_frame": "BOOLEAN", "InterpolateVideo.multiplier": "FLOAT",
+        "InterpolateVideo.fps": "STRING", "InterpolateVideo.slow_motion": "BOOLEAN",
+        "InterpolateVideo.drop_duplicates": "BOOLEAN", "InterpolateVideo.skip": "STRING",
+        "InterpolateVideo.only": "STRING", "InterpolateVideo.loop": "BOOLEAN", "Quantize.replace": "BOOLEAN"}
+
+
 def test_the_loader_offers_the_bundled_model_and_says_how_to_get_the_other(
         pack: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))

@@ -75,6 +75,13 @@ def test_a_run_that_goes_on_counts_its_own_frames_for_the_speed(
     assert texts == ["121 of 200 frames, 2.00 frames/s, 40 s left"]
 
 
+def test_one_frame_is_one_frame(progress: ModuleType, texts: list[str], sleep: Clock) -> None:
+    show = progress.FrameProgress(1)
+    sleep(1)
+    show(1, None)
+    assert texts == ["1 of 1 frame"]
+
+
 def test_it_ends_with_all_frames_and_no_time_left(progress: ModuleType, texts: list[str], sleep: Clock) -> None:
     show = progress.FrameProgress(3)
     for done, seconds in ((1, 0), (2, 1), (3, 0.1)):

@@ -128,6 +128,13 @@ def test_a_missing_nncf_is_named_with_what_to_type(tmp_path: Path, monkeypatch: 
             refused()
 
 
+def test_the_command_misses_nncf_before_it_reads_a_long_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    assert cli.main(["quantize", "film_lite", "--frames", str(tmp_path / "no clip")]) == 1
+    assert "NNCF, which makes int8 versions, is not installed" in capsys.readouterr().err
+
+
 def test_a_run_that_is_stopped_leaves_the_version_that_was_there(folder: Path) -> None:
     class StopError(Exception):
         pass
