@@ -12,7 +12,7 @@ from ..ov_film.batch import uninterpolated
 from ..ov_film.errors import FilmError
 from ..ov_film.frames import Frame
 from ..ov_film.memory import check_memory
-from ..ov_film.model import METHODS, FilmModel, Method
+from ..ov_film.model import METHODS, TIME_STEPS, FilmModel, Method, depth
 from ..ov_film.retiming import CUTS, Cuts, Retiming, parse_ranges
 from ..ov_film.words import counted
 from .images import Frames, check_alike, frames_of, joined, planes
@@ -28,7 +28,8 @@ class RecursiveInterpolate:
     RETURN_TYPES = ("IMAGE", "INT")
     RETURN_NAMES = ("images", "multiplier")
     OUTPUT_TOOLTIPS = ("The images with the new ones between them.",
-                       "How many times more frames a second keep the speed: 2, 4, 8, … for 1, 2, 3, … times.")
+                       "How many times more frames a second keep the speed: 2, 4, 8, … for 1, 2, 3, … times, or the "
+                       "multiplier.")
     FUNCTION = "interpolate"
 
     @classmethod
@@ -61,7 +62,12 @@ class RecursiveInterpolate:
                                "all."}),
                 "loop": ("BOOLEAN", {
                     "default": False,
-                    "tooltip": "After the last image, move back towards the first: the clip loops without a jump."})}}
+                    "tooltip": "After the last image, move back towards the first: the clip loops without a jump."}),
+                "multiplier": ("INT", {
+                    "default": 0, "min": 0, "max": TIME_STEPS,
+                    "tooltip": "How many times the frames, where that is not 2, 4 or 8: 3 puts two new frames into "
+                               "each gap, 5 four. Best with the method direct. 0 leaves it to "
+                               "times_to_interpolate."})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, skip: str | None = "", only: str | None = "") -> bool | str:
@@ -74,34 +80,35 @@ class RecursiveInterpolate:
 
     def interpolate(self, model: FilmModel, images: torch.Tensor, times_to_interpolate: int,
                     last: torch.Tensor | None = None, method: Method = "recursive", cuts: Cuts = "ignore",
-                    skip: str = "", only: str = "", loop: bool = False) -> tuple[torch.Tensor, int]:
+                    skip: str = "", only: str = "", loop: bool = False,
+                    multiplier: int = 0) -> tuple[torch.Tensor, int]:
         frames = frames_of(images, "The batch of images")
         if last is not None:
             appended = frames_of(last, "The last image")
             check_alike(frames, appended, "The batch of images", "the last image")
             frames = np.concatenate([frames, appended])
-        multiplier = 1 << times_to_interpolate
+        factor = multiplier or 1 << times_to_interpolate
         looped = loop and len(frames) > 1
         gaps, shape = len(frames) - 1 + looped, frames.shape[1:]
-        count = gaps * multiplier + (not looped)
+        count = gaps * factor + (not looped)
         if count == len(frames):
-            return torch.from_numpy(frames), multiplier
+            return torch.from_numpy(frames), factor
         retiming = Retiming(cuts=cuts, skip=parse_ranges(skip), only=parse_ranges(only))
         bridged = uninterpolated((planes(frame)[0] for frame in frames), len(frames), retiming)
-        depth = times_to_interpolate if method == "recursive" else 1
-        check_memory(model.memory_needed(*shape[:2], depth) + count * frames[0].nbytes,
+        halvings = depth(factor) if method == "recursive" else 1
+        check_memory(model.memory_needed(*shape[:2], halvings) + count * frames[0].nbytes,
                      f"Making {count} frames of {shape[1]}x{shape[0]}")
         result = torch.empty((count, *shape))
         show = FrameProgress(count - len(frames))
         done = 0
         order = [*range(len(frames)), *([0] if looped else [])]
         sequences = [model.interpolate_sequence(_plane(frames, order, index), times_to_interpolate, method, bridged,
-                                                blend=cuts == "blend")
+                                                blend=cuts == "blend", multiplier=multiplier)
                      for index in range(len(planes(frames[0])))]
         try:
             for index, parts in enumerate(islice(zip(*sequences, strict=True), count)):
-                if index % multiplier == 0:
-                    result[index] = torch.from_numpy(frames[index // multiplier])
+                if index % factor == 0:
+                    result[index] = torch.from_numpy(frames[index // factor])
                     continue
                 frame = joined(parts, shape[2])
                 result[index] = torch.from_numpy(frame)
@@ -110,7 +117,7 @@ class RecursiveInterpolate:
         finally:
             model.release_memory()
         logging.info("FILM OpenVINO: %s, %s.", model.report(), counted(done, "new frame"))
-        return result, multiplier
+        return result, factor
 
 
 def _plane(frames: Frames, order: list[int], index: int) -> Iterator[Frame]:

@@ -199,7 +199,8 @@ class FilmModel:
         yield from [after.frame] * times.count(Fraction(1))
 
     def interpolate_sequence(self, frames: Iterable[Frame], times: int, method: Method = "recursive",
-                             bridged: Collection[int] = (), blend: bool = False) -> Iterator[Frame]:
+                             bridged: Collection[int] = (), blend: bool = False,
+                             multiplier: int = 0) -> Iterator[Frame]:
         """Yield every frame in order, and between each two of them 2**times - 1 new ones.
 
         Source frames come out as the very arrays that went in. "recursive" makes midpoints of midpoints (Reda et al.,
@@ -213,15 +214,19 @@ class FilmModel:
             bridged: numbers, from 0, of the frames after which nothing is interpolated, scene cuts say: the nearer
                 frame is repeated there.
             blend: blend both frames there instead.
+            multiplier: where it is not 0, make multiplier - 1 new ones instead, 0 to 63, at even distances; those that
+                no halving reaches lie within 1/128 of the gap by recursion, and exactly by "direct".
 
         Raises:
-            FilmError: at once where times or the method is out of bounds; at the frame where a frame is, or its size
-                differs.
+            FilmError: at once where times, the multiplier or the method is out of bounds; at the frame where a frame
+                is, or its size differs.
         """
         if isinstance(times, bool) or not isinstance(times, int) or not 0 <= times <= MOST_TIMES:
             raise FilmError(f"Times {times!r} is not a whole number from 0 to {MOST_TIMES}: choose one that is.")
+        if not 0 <= multiplier <= TIME_STEPS:
+            raise FilmError(f"Multiplier {multiplier} is not between 0 and {TIME_STEPS}: choose one that is.")
         check_method(method)
-        return self._sequence(frames, times, method, bridged, blend)
+        return self._sequence(frames, multiplier or 1 << times, method, bridged, blend)
 
     def inspect(self, first: Frame, last: Frame) -> PairDetails:
         """Return the midpoint of two frames with the flows and warped frames that it was made of.
@@ -284,10 +289,9 @@ class FilmModel:
         return Report(self._folder.name, device, full_name, precision, self._int8_psnr, self._resolution,
                       self._window(self._resolution))
 
-    def _sequence(self, frames: Iterable[Frame], times: int, method: Method, bridged: Collection[int],
+    def _sequence(self, frames: Iterable[Frame], multiplier: int, method: Method, bridged: Collection[int],
                   blend: bool) -> Iterator[Frame]:
-        count = 1 << times
-        steps = [Fraction(step, count) for step in range(1, count)]
+        steps = [Fraction(step, multiplier) for step in range(1, multiplier)]
         before: End | None = None
         for number, frame in enumerate(frames, start=1):
             after = self.end(frame, f"Frame {number}")
@@ -338,6 +342,11 @@ def check_method(method: str) -> None:
     """Raise FilmError where there is no such method."""
     if method not in METHODS:
         raise FilmError(f"Method is {method!r}: choose one of {', '.join(METHODS)}.")
+
+
+def depth(multiplier: int) -> int:
+    """Return how often recursion halves a gap for so many times the frames, 1 to 64."""
+    return _reached(Fraction(1, multiplier)).denominator.bit_length() - 1
 
 
 def _reached(time: Fraction) -> Fraction:

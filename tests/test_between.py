@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ov_film.errors import FilmError
-from ov_film.model import METHODS, FilmModel
+from ov_film.model import METHODS, FilmModel, depth
 from ov_film.pipeline import FilmPipeline
 from tests.conftest import picture
 
@@ -39,6 +39,16 @@ def test_between_rounds_times_that_no_halving_reaches_and_keeps_their_number(mod
     assert near is frames[0] and far is frames[1]
     assert np.array_equal(same, other) and np.array_equal(same, model.interpolate(*frames))
     assert list(model.between(*ends, [])) == []
+
+
+@pytest.mark.parametrize("multiplier", [-1, 65])
+def test_a_multiplier_out_of_bounds_is_named(model: FilmModel, multiplier: int) -> None:
+    with pytest.raises(FilmError, match=f"Multiplier {multiplier} is not between 0 and 64: choose one that is"):
+        model.interpolate_sequence([], 1, multiplier=multiplier)
+
+
+def test_memory_is_told_for_as_many_halvings_as_a_multiplier_takes() -> None:
+    assert [depth(multiplier) for multiplier in (1, 2, 3, 8, 63, 64)] == [0, 1, 6, 3, 6, 6]
 
 
 def test_between_says_what_is_wrong(model: FilmModel) -> None:

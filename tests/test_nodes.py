@@ -58,7 +58,7 @@ def test_inputs_stand_in_the_order_that_workflows_hold(pack: ModuleType) -> None
         "FilmOpenVINOLoader": ["model", "device", "precision", "tile"],
         "FilmOpenVINOInterpolatePair": ["model", "first", "last", "time", "method"],
         "FilmOpenVINORecursiveInterpolate": ["model", "images", "times_to_interpolate", "last", "method", "cuts",
-                                             "skip", "only", "loop"],
+                                             "skip", "only", "loop", "multiplier"],
         "FilmOpenVINOSaveWebM": ["images", "filename_prefix", "fps", "crf", "codec", "audio", "quality", "exact_fps",
                                  "alpha", "pingpong", "loop_count", "save_output", "save_first_frame"],
         "FilmOpenVINOInspect": ["model", "first", "last"],
@@ -91,7 +91,8 @@ def test_types_stay_and_choices_that_workflows_hold_are_not_taken_away(pack: Mod
     assert {name: kind for name, kind in kinds.items() if kind in ("INT", "FLOAT", "STRING", "BOOLEAN")} == {
         "InterpolatePair.time": "FLOAT", "RecursiveInterpolate.times_to_interpolate": "INT",
         "RecursiveInterpolate.skip": "STRING", "RecursiveInterpolate.only": "STRING",
-        "RecursiveInterpolate.loop": "BOOLEAN", "SaveWebM.filename_prefix": "STRING", "SaveWebM.fps": "FLOAT",
+        "RecursiveInterpolate.loop": "BOOLEAN", "RecursiveInterpolate.multiplier": "INT",
+        "SaveWebM.filename_prefix": "STRING", "SaveWebM.fps": "FLOAT",
         "SaveWebM.crf": "INT", "SaveWebM.exact_fps": "STRING", "SaveWebM.alpha": "BOOLEAN",
         "SaveWebM.pingpong": "BOOLEAN", "SaveWebM.loop_count": "INT", "SaveWebM.save_output": "BOOLEAN",
         "SaveWebM.save_first_frame": "BOOLEAN", "InterpolateVideo.multiplier": "FLOAT",
@@ -155,6 +156,22 @@ def test_recursion_keeps_sources_bit_for_bit_and_channels(nodes: dict[str, Any],
     assert torch.equal(result[::4], sources)
     new = torch.stack([result[index] for index in range(9) if index % 4])
     assert new.min() >= 0 and new.max() <= 1
+
+
+@pytest.mark.parametrize(("multiplier", "loop"), [(3, False), (5, True), (6, False)])
+def test_a_multiplier_makes_any_number_of_frames_at_even_distances(nodes: dict[str, Any], film: Any, multiplier: int,
+                                                                   loop: bool) -> None:
+    sources = images(3)
+    result, factor = nodes["RecursiveInterpolate"].interpolate(film, sources, 1, method="direct", loop=loop,
+                                                               multiplier=multiplier)
+    assert factor == multiplier and len(result) == (3 if loop else 2) * multiplier + (not loop)
+    assert torch.equal(result[::multiplier][:3], sources)
+    for step in range(1, multiplier):
+        made, = nodes["InterpolatePair"].interpolate(film, sources[1:2], sources[2:], step / multiplier, "direct")
+        assert torch.allclose(result[multiplier + step], made[0], atol=1e-6)
+    halved, _ = nodes["RecursiveInterpolate"].interpolate(film, sources[:2], 0, multiplier=multiplier)
+    made, = nodes["InterpolatePair"].interpolate(film, sources[:1], sources[1:2], 1 / multiplier, "recursive")
+    assert len(halved) == multiplier + 1 and torch.allclose(halved[1], made[0], atol=1e-6)
 
 
 def test_across_a_scene_cut_the_nearer_image_is_repeated_or_both_are_blended(nodes: dict[str, Any], film: Any) -> None:
