@@ -238,6 +238,14 @@ def test_odd_sizes_go_through(server: ComfyUI, prompt: Prompt) -> None:
     assert psnr(clip[1][:67, :101], midpoint) > 30
 
 
+def test_a_multiplier_of_three_puts_two_frames_into_the_gap(server: ComfyUI, prompt: Prompt) -> None:
+    run = server.run(changed(prompt, RECURSIVE, multiplier=3, method="direct"))
+    assert run.error is None
+    assert [len(frames_of(file)) for file in run.files if file.suffix == ".webm"] == [4]
+    error = server.run(changed(prompt, RECURSIVE, multiplier=65)).error
+    assert error and "multiplier" in error
+
+
 def test_the_example_of_inspect_shows_the_frame_and_where_it_comes_from(
         server: ComfyUI, object_info: dict[str, Any]) -> None:
     prompt = prompt_of(workflow("inspect"), object_info)
