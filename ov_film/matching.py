@@ -22,6 +22,7 @@ _POOR = 0.05  # difference of colours from which a flow is in doubt
 _BETTER = 0.7  # of that difference, what a match may have at most
 _MISSED = 1  # pixels that the match of a match may miss by
 _FARTHER = 1  # pixels, of x or y, that match and flow differ by at least
+_MOST_CONTRAST = 2  # times as much, or as little, is given to a frame so that both have the same
 
 
 def build_matching(name: str, level: int, height: int, width: int, channels: int) -> ov.Model:
@@ -41,7 +42,7 @@ def build_matching(name: str, level: int, height: int, width: int, channels: int
     flows = [parameter(f"{direction}_flow_{level}", 2, height, width) for direction in DIRECTIONS]
     grid = _Grid(height, width)
     front = [np.array([side], np.int64) for side in (0, 3, 1, 3)]
-    patches = [_patches(ops.slice(features, *front)) for features in ends]
+    patches = [_patches(image) for image in _alike(*(ops.slice(features, *front) for features in ends))]
     pairs = list(zip(patches, patches[::-1], flows, strict=True))
     targets = [grid.most_alike(own, other, flow) for own, other, flow in pairs]
     matches = [ops.subtract(grid.places(target), grid.all) for target in targets]
@@ -121,6 +122,16 @@ def _indices(rows: NDArray[np.int64], columns: NDArray[np.int64], width: int) ->
     """Return the row-major indices of some rows (m,r) by some columns (n,c): (m*n,r*c)."""
     indices = rows[:, np.newaxis, :, np.newaxis] * width + columns[:, np.newaxis, :]
     return indices.reshape(len(rows) * len(columns), -1).astype(np.int32)
+
+
+def _alike(first: Node, last: Node) -> list[Node]:
+    """Return images (1,h,w,3) with one mean colour and one contrast, or in a fade whatever is lighter would match."""
+    centred = [ops.subtract(image, ops.reduce_mean(image, np.array([1, 2], np.int64), True)) for image in (first, last)]
+    contrasts = [ops.sqrt(ops.add(ops.reduce_mean(ops.multiply(image, image), np.array([1, 2, 3], np.int64), True),
+                                  np.float32(1e-6))) for image in centred]
+    both = ops.multiply(ops.add(*contrasts), np.float32(0.5))
+    return [ops.multiply(image, ops.clamp(ops.divide(both, contrast), 1 / _MOST_CONTRAST, _MOST_CONTRAST))
+            for image, contrast in zip(centred, contrasts, strict=True)]
 
 
 def _patches(image: Node) -> Node:

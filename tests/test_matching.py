@@ -56,6 +56,14 @@ def test_the_flow_of_what_it_leads_to_rightly_stays() -> None:
     np.testing.assert_array_equal(backward, -flow)
 
 
+@pytest.mark.parametrize(("gain", "lift"), [(0.6, 0.0), (0.7, 0.25), (1.2, 0.0), (0.0, 0.0)])
+def test_flows_stay_in_a_fade(gain: float, lift: float) -> None:
+    # A slope has what is as light as it was, a step aside.
+    slope = np.linspace(0.1, 0.8, 80, dtype=np.float32)[:, np.newaxis] + 0.3 * scene(48, 80) - 0.1
+    for match in corrected(slope, slope * np.float32(gain) + np.float32(lift)):
+        np.testing.assert_array_equal(match, 0)
+
+
 def test_what_has_no_like_in_the_other_frame_keeps_its_flow() -> None:
     picture = scene(48, 80)
     forward, backward = corrected(with_thing(picture, 20, 30, 7), picture)

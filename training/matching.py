@@ -10,7 +10,7 @@ from torch import Tensor
 from .warping import warp
 
 BLOCK, REACH, PATCH = 8, 10, 7  # pixels
-FARNESS, POOR, BETTER, MISSED, FARTHER = 2e-5, 0.05, 0.7, 1, 1
+FARNESS, POOR, BETTER, MISSED, FARTHER, MOST_CONTRAST = 2e-5, 0.05, 0.7, 1, 1, 2
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def trusted_matches(images: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
     images, flows = images.float(), flows.float()
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack([x, y]).to(flows)
-    padded = F.pad(images, [PATCH // 2] * 4, mode="replicate")
+    padded = F.pad(alike(images), [PATCH // 2] * 4, mode="replicate")
     patches = F.unfold(padded, PATCH).view(count, -1, height, width) / (3 * PATCH**2) ** 0.5
     other = torch.roll(patches, count // 2, 0)
 
@@ -55,6 +55,14 @@ def trusted_matches(images: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
     farther = (matches - flows).abs().amax(1, keepdim=True)
     fits = (by_flow > POOR**2) & (by_match < BETTER**2 * by_flow)
     return matches, fits & (missed <= MISSED) & (farther > FARTHER)
+
+
+def alike(images: Tensor) -> Tensor:
+    """Give the two frames of each pair, B apart in (2B,3,h,w), one mean colour and one contrast."""
+    centred = images - images.mean((2, 3), keepdim=True)
+    contrast = (centred.square().mean((1, 2, 3), keepdim=True) + 1e-6).sqrt()
+    both = (contrast + torch.roll(contrast, len(images) // 2, 0)) / 2
+    return centred * (both / contrast).clamp(1 / MOST_CONTRAST, MOST_CONTRAST)
 
 
 def indices(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
