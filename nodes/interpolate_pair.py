@@ -19,6 +19,7 @@ class InterpolatePair:
     DESCRIPTION = ("Makes the frame between two images, for batches frame by frame. The network knows the midpoint; "
                    "other times are approached by halving, to within 1/128 of the gap.")
     RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("images",)
     OUTPUT_TOOLTIPS = ("The new frames, one for each pair.",)
     FUNCTION = "interpolate"
 
