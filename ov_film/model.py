@@ -345,8 +345,8 @@ def check_method(method: str) -> None:
 
 
 def depth(multiplier: int) -> int:
-    """Return how often recursion halves a gap for so many times the frames, 1 to 64."""
-    return _reached(Fraction(1, multiplier)).denominator.bit_length() - 1
+    """Return how often recursion halves a gap for so many times the frames, 1 or more."""
+    return max(_reached(Fraction(step, multiplier)).denominator for step in range(multiplier)).bit_length() - 1
 
 
 def _reached(time: Fraction) -> Fraction:

@@ -49,6 +49,7 @@ def test_a_multiplier_out_of_bounds_is_named(model: FilmModel, multiplier: int) 
 
 def test_memory_is_told_for_as_many_halvings_as_a_multiplier_takes() -> None:
     assert [depth(multiplier) for multiplier in (1, 2, 3, 8, 63, 64)] == [0, 1, 6, 3, 6, 6]
+    assert [depth(multiplier) for multiplier in (10, 15, 40, 256)] == [6, 6, 6, 8]
 
 
 def test_between_says_what_is_wrong(model: FilmModel) -> None:
