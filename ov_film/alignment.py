@@ -32,16 +32,15 @@ def mean_around(values: Node) -> Node:
 
 
 def displacement(first: Node, last: Node) -> Node:
-    """Return how far what is at one place in both warped grey images (1,h,w,1) still lies apart: (1,h,w,2), x and
+    """Return how far what is at one place in both warped grey images (1,1,h,w) still lies apart: (1,h,w,2), x and
     y in pixels.
 
     One step of Lucas and Kanade, "An Iterative Image Registration Technique", IJCAI 1981: least squares over 9 x 9
     pixels. The slope is that of the mean of both images, half-way between them, so that the step is exact to the second
     order. Where the images differ much, in what one of them lacks, they count less.
     """
-    before, after = (ops.transpose(image, _ints(0, 3, 1, 2)) for image in (first, last))
-    difference = ops.subtract(before, after)
-    between = ops.multiply(ops.add(before, after), np.float32(0.5))
+    difference = ops.subtract(first, last)
+    between = ops.multiply(ops.add(first, last), np.float32(0.5))
     x, y = _slope(between, 3), _slope(between, 2)
     doubt = ops.add(ops.multiply(ops.abs(difference), np.float32(1 / _TRUSTED)), np.float32(1))
     weight = ops.divide(np.float32(1), ops.multiply(doubt, doubt))

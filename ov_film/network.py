@@ -40,6 +40,7 @@ from .layers import Layers, Node, parameter
 
 ENDS, DIRECTIONS, TIME = ("first", "last"), ("forward", "backward"), "time"
 _DOUBTFUL = 0.005  # difference of the warped images, in [0,1], at which the colours that are made count half
+_END = np.iinfo(np.int64).max
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
@@ -85,23 +86,24 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
     channels = encoding_channels(configuration)
     inputs = ([parameter(name, channels[name]) for name in (f"image_{finer}", f"features_{finer}")] if levels[0]
               else [parameter("frame", 3)])
-    image, *features = (_transpose(net, _NCHW) for net in inputs)
-    stages = _stages(features[0], configuration, finer) if features else []
+    image, *features = inputs
+    stages = _stages(_transpose(features[0], _NCHW), configuration, finer) if features else []
 
     encoding: dict[str, Node] = {}
     for level in levels:
-        image = _halve(image) if level else image
-        below = [image, *(_halve(stage) for stage in stages)][:len(configuration.feature_filters)]
+        image = _halve_image(image) if level else image
+        colours = _transpose(image, _NCHW)
+        below = [colours, *(_halve(stage) for stage in stages)][:len(configuration.feature_filters)]
         stages = []
         for stage, net in enumerate(below):
             for convolution in (2 * stage, 2 * stage + 1):
                 net = layers.activated(net, f"feat_net/sub_extractor/cfeat_conv_{convolution}")
             stages.append(net)
-        encoding[f"image_{level}"] = image
+        encoding[f"image_{level}"] = colours
         if level < configuration.image_levels:
             continue
         joined = _concatenate(stages)
-        behind_image = _concatenate([image, *stages]) if _images(configuration, level) else joined
+        behind_image = _concatenate([colours, *stages]) if _images(configuration, level) else joined
         name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
         own = slice(0, configuration.features(level))
         encoding |= {f"features_{level}": behind_image,
@@ -154,8 +156,7 @@ def _predicted_flow(layers: Layers, configuration: FilmConfiguration, level: int
     """Return the flow (1,2,h,w) of a level from one frame to the other; the level above it gives a first guess."""
     own, warped = this[f"predictor_{level}"], other[f"features_{level}"]
     if upsampled is not None:
-        places = layers.places(_transpose(upsampled, _NHWC), level)
-        warped = layers.sample(warped, places, _images(configuration, level) + configuration.features(level))
+        warped = layers.sample(warped, _transpose(upsampled, _NHWC), level)
     index = configuration.predictor(level)
     name, width = predictor_name(index, configuration), configuration.features(level)
     net = layers.convolution(_transpose(warped, _NCHW), f"{name}/conv_0", inputs=slice(width, 2 * width), bias=False,
@@ -189,36 +190,41 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         both, both_flows = [ends[end][name] for end in ENDS], [flows[end][level] for end in ENDS]
         if configuration.blends and not level:
             both_flows = _aligned(layers, both, both_flows, time)
-        parts = [layers.sample(part, layers.places(flow, level), channels[name])
-                 for part, flow in zip(both, both_flows, strict=True)]
+        warp = layers.sample_few if level < configuration.image_levels else layers.sample
+        parts = [warp(part, flow, level) for part, flow in zip(both, both_flows, strict=True)]
         aligned.append((parts, both_flows))
 
-    net = _transpose(ops.concat([*aligned[-1][0], *aligned[-1][1]], 3), _NCHW)
+    net = _joined([*aligned[-1][0], *aligned[-1][1]])
     for level, name in reversed(list(enumerate(channels))[:-1]):
         net = layers.doubled(net, fusion_name(3 * level))
-        features, both_flows = aligned[level]
-        # In 8 bits, flows of many pixels would leave little to the features beside them: so they are told apart.
-        start = 2 * channels[name]
-        flow_inputs = np.arange(start, start + 4)
-        joined = _transpose(ops.concat([*features, _transpose(net, _NHWC)], 3), _NCHW)
+        parts, both_flows = aligned[level]
+        # In 8 bits, flows of many pixels would leave little to the features beside them: so they are told apart, and
+        # with them the images of a level that has no features.
+        number = 2 * channels[name]
+        inputs_apart = np.arange(number, number + 4)
+        if level < configuration.image_levels:
+            inputs_apart = np.arange(number + 4)
+            apart, joined = ops.concat([*parts, *(_transpose(flow, _NCHW) for flow in both_flows)], 1), net
+        else:
+            apart, joined = _joined(both_flows), _joined([*parts, _transpose(net, _NHWC)])
         joining = fusion_name(3 * level + 1)
-        by_flow = layers.convolution(_transpose(ops.concat(both_flows, 3), _NCHW), joining, inputs=flow_inputs,
-                                     bias=False)
-        count = start + 4 + configuration.fusion_filters[level]
-        rest = layers.convolution(joined, joining, inputs=np.delete(np.arange(count), flow_inputs))
+        by_flow = layers.convolution(apart, joining, inputs=inputs_apart, bias=False)
+        inputs_joined = np.delete(np.arange(number + 4 + configuration.fusion_filters[level]), inputs_apart)
+        rest = layers.convolution(joined, joining, inputs=inputs_joined)
         # In this order OpenVINO's CPU plugin adds within the convolution of the flows, which is not in 8 bits.
         net = layers.leaky_relu(ops.add(by_flow, rest))
         net = layers.activated(net, fusion_name(3 * level + 2))
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
     if configuration.blends:
-        frame = _blended(frame, [_transpose(part, _NCHW) for part in aligned[0][0]], time)
+        warped = [part if configuration.image_levels else _transpose(part, _NCHW) for part in aligned[0][0]]
+        frame = _blended(frame, warped, time)
     return _model({"frame": _transpose(frame, _NHWC)} | layers.exact, inputs, FUSION)
 
 
 def _aligned(layers: Layers, parts: Sequence[Node], flows: Sequence[Node], time: Node) -> list[Node]:
     """Return the finest level's flows (1,h,w,2), corrected to where the two images agree; images are in front."""
     grey = (ops.reduce_mean(_front(part, 3), np.array([3], np.int64), True) for part in parts)
-    first, last = (layers.sample(image, layers.places(flow, 0), 1) for image, flow in zip(grey, flows, strict=True))
+    first, last = (layers.sample_few(image, flow, 0) for image, flow in zip(grey, flows, strict=True))
     rest = layers.kept_exact(displacement(first, last))
     return [ops.subtract(flows[0], ops.multiply(rest, time)),
             ops.add(flows[1], ops.multiply(rest, ops.subtract(np.float32(1), time)))]
@@ -244,22 +250,49 @@ def _blended(made: Node, warped: Sequence[Node], time: Node) -> Node:
 
 def _front(net: Node, axis: int) -> Node:
     """Return the image that lies before the features along an axis."""
-    return ops.slice(net, *(np.array([side], np.int64) for side in (0, 3, 1, axis)))
+    return _part(net, axis, 0, 3)
+
+
+def _part(net: Node, axis: int, start: int, end: int, step: int = 1) -> Node:
+    return ops.slice(net, *(np.array([number], np.int64) for number in (start, end, step, axis)))
 
 
 def _transpose(net: Node, order: Sequence[int]) -> Node:
     return ops.transpose(net, np.array(order, np.int64))
 
 
-def _halve(image: Node) -> Node:
-    return ops.avg_pool(image, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=True)
+def _halve(net: Node) -> Node:
+    return ops.avg_pool(net, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=True)
+
+
+def _halve_image(image: Node) -> Node:
+    """Return the means of 2x2 pixels of an image (1,h,w,3); OpenVINO's CPU plugin pools few channels slowly."""
+    for axis in (1, 2):
+        image = ops.add(_part(image, axis, 0, _END, 2), _part(image, axis, 1, _END, 2))
+    return ops.multiply(image, np.float32(0.25))
 
 
 def _double_flow(flow: Node) -> Node:
-    """Return a flow (1,2,h,w) at twice the size, in the finer level's pixels."""
-    finer = ops.interpolate(flow, np.array([2.0, 2.0], np.float32), "linear_onnx", "scales", [0, 0], [0, 0],
-                            "half_pixel", axes=np.array([2, 3], np.int64))
-    return ops.multiply(finer, np.float32(2))
+    """Return a flow (1,2,h,w) at twice the size, bilinear, in the finer level's pixels.
+
+    OpenVINO's CPU plugin takes four times as long for an Interpolate, and rounds it at bf16.
+    """
+    around = np.array([0, 0, 1, 1], np.int64)
+    padded = ops.pad(flow, around, around, "edge")
+    phases = [phase for row in _between(padded, 2, 2) for phase in _between(row, 3, 1)]
+    return ops.depth_to_space(ops.concat(phases, 1), "blocks_first", 2)
+
+
+def _between(padded: Node, axis: int, scale: float) -> list[Node]:
+    """Return, times scale, what lies a quarter of a pixel before and after each one along an axis."""
+    near = ops.multiply(_part(padded, axis, 1, -1), np.float32(0.75 * scale))
+    return [ops.add(near, ops.multiply(_part(padded, axis, start, end), np.float32(0.25 * scale)))
+            for start, end in ((0, -2), (2, _END))]
+
+
+def _joined(nodes: Sequence[Node]) -> Node:
+    """Return fields (1,h,w,c), joined, as (1,c,h,w)."""
+    return _transpose(ops.concat(list(nodes), 3), _NCHW)
 
 
 def _concatenate(nodes: Sequence[Node]) -> Node:

@@ -33,9 +33,9 @@ LEAST_PSNR = 40.0  # dB against f32, on pairs that were not calibrated on; model
 _CROP = 256  # pixels: the side of what is calibrated on
 _CROPS = 16  # about so many in all
 _HELD_BACK = 3  # of so many pairs, one tells how good it became
-_FEW_CHANNELS = 5  # convolutions that read flows, or make them or colours and shares
+_FEW_CHANNELS = 10  # convolutions that read flows or images, or make them or colours and shares
 # Of the operations that NNCF would quantize, convolutions alone take time; flows and warps need their precision.
-_FLOATING = ("Add", "Subtract", "Multiply", "AvgPool", "Interpolate", "Floor", "Gather", "DepthToSpace", "Minimum",
+_FLOATING = ("Add", "Subtract", "Multiply", "AvgPool", "Floor", "Gather", "DepthToSpace", "Minimum",
              "Maximum", "ReduceMean", "ReduceSum", "Divide")
 _INSTALL_NNCF = f"install it ({sys.executable} -m pip install nncf)"
 

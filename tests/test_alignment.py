@@ -1,30 +1,16 @@
 """What makes two warped frames lie on each other."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-import openvino as ov
 import pytest
-from openvino import opset13 as ops
 
 from ov_film.alignment import agreed, displacement, mean_around
-
-
-def computed(build: Callable[..., Any], *inputs: np.ndarray, precision: str = "f32") -> list[np.ndarray]:
-    """What nodes give for some inputs."""
-    parameters = [ops.parameter(value.shape, np.float32) for value in inputs]
-    nodes = build(*parameters)
-    model = ov.Model(nodes if isinstance(nodes, list) else [nodes], parameters, "test")
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
-    found = compiled(list(inputs))
-    return [found[output] for output in compiled.outputs]
+from tests.graphs import computed
 
 
 def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A grey picture (1,h,w,1) that is known between its pixels too."""
+    """A grey picture (1,1,h,w) that is known between its pixels too."""
     waves = (np.sin(x * 0.25 + y * 0.1) + np.sin(y * 0.3 - x * 0.15 + 1) + np.sin(x * 0.08 + y * 0.05 + 2)) / 8
-    return (0.5 + waves)[np.newaxis, ..., np.newaxis].astype(np.float32)
+    return (0.5 + waves)[np.newaxis, np.newaxis].astype(np.float32)
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
@@ -50,7 +36,7 @@ def test_nothing_is_displaced_where_images_are_equal_or_plain() -> None:
 
 def test_no_displacement_is_larger_than_two_pixels() -> None:
     rng = np.random.default_rng(0)
-    noise = [rng.random((1, 32, 32, 1), np.float32) for _ in range(2)]
+    noise = [rng.random((1, 1, 32, 32), np.float32) for _ in range(2)]
     found, = computed(displacement, *noise)
     assert np.isfinite(found).all() and np.abs(found).max() <= 2
 

@@ -28,14 +28,15 @@ def trusted_matches(images: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
     images, flows = images.float(), flows.float()
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack([x, y]).to(flows)
-    padded = F.pad(alike(images), [PATCH // 2] * 4, mode="replicate")
-    patches = F.unfold(padded, PATCH).view(count, -1, height, width) / (3 * PATCH**2) ** 0.5
+    images = alike(images)
+    patches, brief = around(images, PATCH), brief_patches(images)
     other = torch.roll(patches, count // 2, 0)
 
     asked, offered = indices(height, width)
     weight = FARNESS**0.5
-    wanted = torch.cat([patches, (places + flows) * weight], 1).flatten(2)[:, :, asked]
-    given = torch.cat([other, (places * weight).expand(count, -1, -1, -1)], 1).flatten(2)[:, :, offered]
+    wanted = torch.cat([brief, (places + flows) * weight], 1).flatten(2)[:, :, asked]
+    compared = torch.roll(brief, count // 2, 0)
+    given = torch.cat([compared, (places * weight).expand(count, -1, -1, -1)], 1).flatten(2)[:, :, offered]
     costs = given.square().sum(1)[:, :, None] - 2 * torch.einsum("bcnq,bcnt->bnqt", wanted, given)
     best = costs.argmin(3)
     found = torch.from_numpy(offered).to(best.device).expand(count, -1, -1).gather(2, best)
@@ -63,6 +64,23 @@ def alike(images: Tensor) -> Tensor:
     contrast = (centred.square().mean((1, 2, 3), keepdim=True) + 1e-6).sqrt()
     both = (contrast + torch.roll(contrast, len(images) // 2, 0)) / 2
     return centred * (both / contrast).clamp(1 / MOST_CONTRAST, MOST_CONTRAST)
+
+
+def around(images: Tensor, size: int, step: int = 1) -> Tensor:
+    """The size x size values around each pixel (B,c,h,w), scaled so that squares sum up to their mean."""
+    count, channels, height, width = images.shape
+    padded = F.pad(images, [size // 2 * step] * 4, mode="replicate")
+    patches = F.unfold(padded, size, dilation=step).view(count, -1, height, width)
+    return patches / (channels * size**2) ** 0.5
+
+
+def brief_patches(images: Tensor) -> Tensor:
+    """What stands for patches of (B,3,h,w) in the search: all of their lightness, and nine means of both hues."""
+    red, green, blue = images.split(1, 1)
+    hues = torch.cat([(red - blue) / 2**0.5, (red - 2 * green + blue) / 6**0.5], 1)
+    means = F.avg_pool2d(hues, 3, 1, 1, count_include_pad=False)
+    light = around((red + green + blue) / 3**0.5, PATCH) / 3**0.5
+    return torch.cat([light, around(means, 3, 3) * (2 / 3) ** 0.5], 1)
 
 
 def indices(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
