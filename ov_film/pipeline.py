@@ -207,14 +207,19 @@ class FilmPipeline:
         """Return how far around a window's inner part the frames are needed: by the network's reach and the motion.
 
         Half the reach is plenty, as what is far away counts for little: windows of 512x512 then give a 1280x736 frame
-        with motion of 56 pixels to 100 dB, and a margin of a quarter of that still to 74 dB.
+        with motion of 56 pixels to 100 dB, and with a tenth of it still to 83 dB. So where half of it would take more
+        windows than an eighth of it does, it is as much as fits those.
         """
         level = self._configuration.fine_levels
         flows = [pair.flows[f"{direction}_flow_{level}"].data for direction in DIRECTIONS]
         motion = max(float(np.abs(flow).max()) for flow in flows) * (1 << level)
         cut = (side for side, whole in zip(self._models.window, self._models.resolution, strict=True) if side < whole)
         most = min(cut) // 4  # of the sides that are cut into windows
-        return int(min(self._configuration.reach // 2 + motion, most)) if np.isfinite(motion) else most
+        if not np.isfinite(motion):
+            return most
+        margins = [min(int(self._configuration.reach // part + motion), most) for part in (8, 2)]
+        fewest = len(self._windows(margins[0]))
+        return max(margin for margin in range(margins[0], margins[1] + 1) if len(self._windows(margin)) == fewest)
 
 
 def _both(first: Mapping[str, ov.Tensor], last: Mapping[str, ov.Tensor]) -> Tensors:
