@@ -9,7 +9,8 @@ import torch
 from ov_film.convert import convert
 from ov_film.model import FilmModel
 from tests.conftest import picture
-from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
+from training.coarse import CoarseRun
+from training.film_torch import Film, FilmConfig, FilmOutput, fill, film_tensors, load_film
 from training.mix import mix
 
 CONFIGURATIONS = {
@@ -88,3 +89,26 @@ def test_runs_are_mixed_part_by_part(tmp_path: Path) -> None:
         np.savez(run, **{name: np.full(3, value, np.float16) for name in names})
     mix(runs, {"encoder": [1, 1], "flow": [0, 1], "fusion": [2, 1]}, tmp_path / "mixed.npz")
     assert [float(np.load(tmp_path / "mixed.npz")[name][0]) for name in names] == [2.5, 4, 2]
+
+
+def test_more_and_wider_flow_predictors_begin_with_what_fewer_predicted() -> None:
+    narrow = network(FilmConfig(4, (4, 6), (4, 6), levels=5, stages=2, image_levels=0))
+    wide = network(FilmConfig(4, (4, 6, 10), (4, 6), levels=5, stages=2, image_levels=0))
+    fill(wide, film_tensors(narrow))
+    first, last = picture(64, 128, 1), picture(64, 128, 2)
+    before, after = made(narrow, first, last), made(wide, first, last)
+    assert before.flows[0].abs().max() > 0.03
+    for flow, same in zip(before.flows, after.flows, strict=True):
+        torch.testing.assert_close(same, flow, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(after.image, before.image, atol=1e-5, rtol=1e-4)
+
+
+def test_training_coarse_flow_predictors_leaves_all_else_alone() -> None:
+    film = network(FilmConfig(4, (4, 6, 8, 10), (4, 6), levels=6, stages=2, image_levels=1))
+    before = {name: value.clone() for name, value in film.state_dict().items()}
+    run = CoarseRun(film, torch.device("cpu"))
+    frames = torch.from_numpy(np.stack([picture(64, 64, seed) for seed in range(6)])).permute(0, 3, 1, 2)
+    run.train_step(frames.reshape(2, 3, 3, 64, 64), torch.full((1, 2, 2, 64, 64), 9.0), 0.9, 1e-2, False)
+    changed = {name.split(".")[0] + "." + name.split(".")[1] for name, value in film.state_dict().items()
+               if not torch.equal(value, before[name])}
+    assert changed == {"predictors.2", "predictors.3"}

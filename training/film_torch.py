@@ -33,7 +33,7 @@ class FilmConfig:
     """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (32, 48, 64)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = (32, 48, 64, 128)  # per own flow predictor, then of the shared one
     fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
@@ -171,10 +171,13 @@ class Film(nn.Module):
         ]
         return images, features
 
-    def estimate_flows(self, images: list[Tensor], features: list[Tensor]) -> list[Tensor]:
-        """Pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput."""
+    def estimate_flows(self, images: list[Tensor], features: list[Tensor], finest: int = 0) -> list[Tensor]:
+        """Pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput, from a finest level on.
+
+        Those of the finest level asked for are not corrected by matching.
+        """
         flows: list[Tensor] = []
-        for level in reversed(range(self.config.levels)):
+        for level in reversed(range(finest, self.config.levels)):
             own, other = features[level], swap(features[level])
             if flows:
                 flow = F.interpolate(flows[-1], scale_factor=2, mode="bilinear", align_corners=False) * 2
@@ -187,7 +190,7 @@ class Film(nn.Module):
             if self.config.blends:
                 flow = agreed(flow)
                 flow = mean_around(flow) if level == self.config.image_levels else flow
-            if level == self.config.matching_level:
+            if level == self.config.matching_level and level > finest:
                 matches, trusted = trusted_matches(images[level], flow)
                 flow = torch.where(trusted, matches, flow)
             flows.append(flow)
@@ -289,20 +292,26 @@ def fill(model: Film, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
     """Take over the layers whose tensors fit; the others stay as they are.
 
     A network that fuses features at more levels gives its kernels less these inputs, and one that blends nothing
-    gives its colours.
+    gives its colours. Where it has fewer flow predictors, a level's own takes over those of the shared one; where they
+    are narrower, the layer has their channels first and reads none of the others, so that it predicts what they did.
     """
     with torch.no_grad():
         for name, layer in named_layers(model):
+            if f"{name}/kernel" not in tensors:
+                name = re.sub(r"flow_predictor_\d+", "flow_predictor_shared", name)
             kernel = torch.from_numpy(tensors[f"{name}/kernel"]).permute(3, 2, 0, 1)
             bias = torch.from_numpy(tensors[f"{name}/bias"])
-            surplus = kernel.shape[1] - layer.weight.shape[1]
+            outputs, inputs = kernel.shape[:2]
+            surplus = inputs - layer.weight.shape[1]
             if surplus > 0 and name.startswith("fusion/"):
                 image, features = torch.arange(3), surplus // 2
-                kernel = kernel[:, torch.cat([image, image + 3 + features, torch.arange(6 + surplus, kernel.shape[1])])]
-            if layer is model.head or kernel.shape == layer.weight.shape:
+                kernel = kernel[:, torch.cat([image, image + 3 + features, torch.arange(6 + surplus, inputs)])]
+            narrower = name.startswith("predict_flow/") and surplus <= 0 and outputs <= layer.weight.shape[0]
+            if narrower or layer is model.head or kernel.shape == layer.weight.shape:
                 assert layer.bias is not None
-                layer.weight[: len(kernel)] = kernel
-                layer.bias[: len(bias)] = bias
+                layer.weight[:outputs, : kernel.shape[1]] = kernel
+                layer.weight[:outputs, kernel.shape[1] :] = 0
+                layer.bias[:outputs] = bias
 
 
 def load_film(path: Path) -> Film:

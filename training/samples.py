@@ -96,9 +96,12 @@ def draw_shape(rng: np.random.Generator, size: int) -> Floats:
 class Samples(Dataset[tuple[Tensor, Tensor]]):
     """One item is one whole batch; it depends on nothing but the data, the seed and the step's number."""
 
-    def __init__(self, folder: Path, steps: int, seed: int = 0, begin: float = 0) -> None:
-        self.steps, self.seed, self.begin = steps, seed, begin
-        self.photos = load_photos(folder)
+    def __init__(
+        self, folder: Path, steps: int, seed: int = 0, begin: float = 0, stages: tuple[Stage, ...] = STAGES
+    ) -> None:
+        self.steps, self.seed, self.begin, self.stages = steps, seed, begin, stages
+        largest = max(stage.size for stage in stages)
+        self.photos = [photo for photo in load_photos(folder) if min(photo.shape[:2]) >= largest]
         self.clips = [(np.load(folder / f"{c.name}.npy", mmap_mode="r"), c.ranges) for c in TRAINING]
         weights = np.array([c.weight for c in TRAINING])
         self.weights = weights / weights.sum()
@@ -120,7 +123,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         cv2.setNumThreads(0)
         self.rng = np.random.default_rng((self.seed, step))
         progress = self.progress(step)
-        stage = [stage for stage in STAGES if stage.begins <= progress][-1]
+        stage = [stage for stage in self.stages if stage.begins <= progress][-1]
         triplets = [self._flipped(self._real(stage.size, progress)) for _ in range(stage.each)]
         flows = []
         for _ in range(stage.each):

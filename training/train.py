@@ -6,6 +6,7 @@ import argparse
 import csv
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .film_torch import Film, FilmOutput, fill
-from .samples import Samples
+from .samples import STAGES, Samples, Stage
 
 LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
 TUNING, TUNING_BEGINS = 0.3, 0.5  # share of that rate, and where in a run's stages it begins
@@ -60,9 +61,9 @@ def flow_loss(flows: list[Tensor], truth: Tensor) -> Tensor:
     return total
 
 
-def synthetic_flows(output: FilmOutput) -> list[Tensor]:
-    """Pick the flows of the last half of the batch, both directions: (2n,2,h,w) per level."""
-    return [torch.cat([part.chunk(2)[1] for part in flow.chunk(2)]) for flow in output.flows]
+def synthetic(flow: Tensor) -> Tensor:
+    """Pick the flows of the last half of the batch, both directions: (2n,2,h,w)."""
+    return torch.cat([part.chunk(2)[1] for part in flow.chunk(2)])
 
 
 class Run:
@@ -100,8 +101,6 @@ class Run:
 
         Returns the mean error of the image in [0,1] and of the flow in pixels.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         first, target, last = (f.contiguous(memory_format=torch.channels_last) for f in frames.unbind(1))
         truth = torch.cat([truth[:, 0], truth[:, 1]])
         with torch.autocast(frames.device.type, torch.bfloat16):
@@ -110,13 +109,21 @@ class Run:
                 flows = self.model.estimate_flows(images, features)
             output = self.model.fuse(images, features, flows)
         image = output.image.float()
-        flows = synthetic_flows(output)
+        flows = [synthetic(flow) for flow in output.flows]
         loss = (
             charbonnier(image - target)
             + laplacian_loss(image, target)
             + (0.1 * (1 - progress) + 0.02) * warp_loss(output, target)
             + 0.03 * flow_loss(flows, truth)
         )
+        self.update(loss, rate)
+        with torch.no_grad():
+            return float((image - target).abs().mean()), float((flows[0] - truth).norm(dim=1).mean())
+
+    def update(self, loss: Tensor, rate: float) -> None:
+        """Take a step against a loss's gradient, at a learning rate."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -125,8 +132,6 @@ class Run:
         keep = min(AVERAGE, self.step / (self.step + 10))
         for name, value in self.model.state_dict().items():
             self.average[name].lerp_(value, 1 - keep)
-        with torch.no_grad():
-            return float((image - target).abs().mean()), float((flows[0] - truth).norm(dim=1).mean())
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -134,26 +139,36 @@ def learning_rate(step: int, steps: int) -> float:
     return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.51 + 0.49 * math.cos(math.pi * step / steps))
 
 
-def train(
-    data: Path, folder: Path, start: Path | None, steps: int, alone: int, seed: int, tuning: bool
-) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What a run does, beside what it learns from."""
+
+    steps: int
+    seed: int
+    alone: int = 0  # first steps, which train the fusion alone
+    begins: float = 0  # where in the stages, 0 to 1
+    rate: float = 1  # share of LEARNING_RATE
+    stages: tuple[Stage, ...] = STAGES
+
+
+def train(data: Path, folder: Path, start: Path | None, plan: Plan, kind: type[Run] = Run) -> None:
     """Train up to a number of steps, from the folder's checkpoint if it has one; log to log.csv there."""
-    torch.manual_seed(seed)
+    torch.manual_seed(plan.seed)
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = Film()
     if start:
         with np.load(start) as tensors:
             fill(model, tensors)
-    run = Run(model, device)
+    run = kind(model, device)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         run.load(checkpoint)
-    samples = Samples(data, steps, seed, TUNING_BEGINS if tuning else 0)
+    samples = Samples(data, plan.steps, plan.seed, plan.begins, plan.stages)
     batches = DataLoader(
         samples,
         batch_size=None,
-        sampler=range(run.step, steps),
+        sampler=range(run.step, plan.steps),
         num_workers=1,
         prefetch_factor=4,
     )
@@ -161,38 +176,43 @@ def train(
     with (folder / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
         for frames, truth in batches:
-            rate = learning_rate(run.step, steps) * (TUNING if tuning else 1)
+            rate = learning_rate(run.step, plan.steps) * plan.rate
             batch = (frames.to(device), truth.to(device))
-            errors.append(run.train_step(*batch, samples.progress(run.step), rate, run.step < alone))
+            errors.append(run.train_step(*batch, samples.progress(run.step), rate, run.step < plan.alone))
             if run.step % LOG_EVERY == 0:
                 image, flow = (sum(column) / len(column) for column in zip(*errors, strict=True))
                 log.writerow([run.step, f"{time.monotonic() - began:.0f}", f"{image:.5f}", f"{flow:.3f}"])
                 file.flush()
                 errors.clear()
-            if run.step % SAVE_EVERY == 0 or run.step == steps:
+            if run.step % SAVE_EVERY == 0 or run.step == plan.steps:
                 run.save(checkpoint)
 
 
 def main() -> None:
     """Train film_lite; the same command goes on where a stopped run was."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = options(main.__doc__)
+    parser.add_argument(
+        "--alone", type=int, default=0, help="first steps, which train the fusion alone (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tuning", action="store_true", help="go on with what was trained: at a lower rate, as a run's second half"
+    )
+    args = parser.parse_args()
+    begins, rate = (TUNING_BEGINS, TUNING) if args.tuning else (0, 1)
+    train(args.data, args.run, args.start, Plan(args.steps, args.seed, args.alone, begins, rate))
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """What every way of training asks for."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("data", type=Path, help="folder that data.py filled")
     parser.add_argument("run", type=Path, help="folder for checkpoint.pt and log.csv")
     parser.add_argument(
         "--start", type=Path, help=".npz of named tensors to begin with, where they fit (default: from scratch)"
     )
-    parser.add_argument(
-        "--alone", type=int, default=0, help="first steps, which train the fusion alone (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=20000, help="length of the whole run (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--tuning", action="store_true", help="go on with what was trained: at a lower rate, as a run's second half"
-    )
+    parser.add_argument("--steps", type=int, default=20000, help="length of the whole run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    train(args.data, args.run, args.start, args.steps, args.alone, args.seed, args.tuning)
+    return parser
 
 
 if __name__ == "__main__":

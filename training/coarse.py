@@ -1,0 +1,63 @@
+"""Train the coarse flow predictors alone, on large crops: what moves far is theirs, and fusion takes most of a step."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .film_torch import Film
+from .samples import Stage
+from .train import FLOW_POWER, Plan, Run, options, synthetic, train
+from .warping import warp
+
+FINEST = 3  # the finest level that learns; its flow is what matching corrects
+SEEN = (2, 3)  # levels that its flow is judged at where no true one is known
+STAGES = (Stage(0.0, 384, 2),)
+BEGINS, RATE = 0.9, 0.6  # so that synthetic motion is large; share of the rate of a run of everything
+
+
+class CoarseRun(Run):
+    """A run of the flow predictors from the third level on; all else stays as it is."""
+
+    def __init__(self, model: Film, device: torch.device) -> None:
+        super().__init__(model, device)
+        model.requires_grad_(False)
+        for predictor in list(model.predictors)[model.config.predictor(FINEST) :]:
+            predictor.requires_grad_(True)
+
+    def train_step(
+        self, frames: Tensor, truth: Tensor, progress: float, rate: float, alone: bool
+    ) -> tuple[float, float]:
+        """Update once, as Run does; the image's error is that of both moved frames at the finest level."""
+        first, target, last = (f.contiguous(memory_format=torch.channels_last) for f in frames.unbind(1))
+        truth = torch.cat([truth[:, 0], truth[:, 1]])
+        with torch.autocast(frames.device.type, torch.bfloat16):
+            with torch.no_grad():
+                images, features = self.model.encode(torch.cat([first, last]))
+            flows = self.model.estimate_flows(images, features, FINEST)
+        loss = target.new_zeros(())
+        for level, flow in enumerate(flows, start=FINEST):
+            wanted = F.avg_pool2d(truth, 1 << level) / (1 << level)
+            loss = loss + 0.03 * ((synthetic(flow) - wanted).abs() + 0.01).pow(FLOW_POWER).mean()
+        for level in SEEN:
+            scale = 1 << FINEST - level
+            flow = F.interpolate(flows[0], scale_factor=scale, mode="bilinear", align_corners=False) * scale
+            forward, backward = flow.chunk(2)
+            moved = warp(images[level].float(), torch.cat([backward / 2, forward / 2]))
+            error = (moved - F.avg_pool2d(target, 1 << level).repeat(2, 1, 1, 1)).abs().mean(1)
+            loss = loss + 0.05 * (error + 0.003).sqrt().mean()  # what is covered can't be met, and counts less
+        self.update(loss, rate)
+        with torch.no_grad():
+            wanted = F.avg_pool2d(truth, 1 << FINEST) / (1 << FINEST)
+            return float(error.mean()), float((synthetic(flows[0]) - wanted).norm(dim=1).mean())
+
+
+def main() -> None:
+    """Train film_lite's coarse flow predictors; the same command goes on where a stopped run was."""
+    args = options(main.__doc__).parse_args()
+    train(args.data, args.run, args.start, Plan(args.steps, args.seed, 0, BEGINS, RATE, STAGES), CoarseRun)
+
+
+if __name__ == "__main__":
+    main()
