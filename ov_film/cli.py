@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     video.add_argument("--slow-motion", action="store_true", help="keep the frame rate and make the clip longer")
     video.add_argument("--method", default="auto",
                        help="recursive (midpoints of midpoints), direct (any time), or auto: recursive for 2, 4 and 8 "
-                            "times, else direct")
+                            "times, else direct (default: auto)")
     video.add_argument("--cuts", default="repeat",
                        help="at scene cuts repeat the nearer frame, blend both, or ignore cuts (default: repeat)")
     video.add_argument("--drop-duplicates", action="store_true",
@@ -100,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     video.add_argument("--only", default="", metavar="RANGES", help="frames after which alone something is")
     video.add_argument("--loop", action="store_true", help="go on from the last frame to the first")
     video.add_argument("--audio", default="keep", help="keep (slow motion: slowed at its pitch) or drop")
-    video.add_argument("--codec", help="h264, h265, vp9 or av1 (default: as the suffix and the bits of IN have it)")
+    video.add_argument("--codec", default="auto",
+                       help="h264, h265, vp9, av1, or auto: as the suffix and the bits of IN have it (default: auto)")
     video.add_argument("--quality", default="high", help="visually lossless, high, medium or small (default: high)")
     _add_model(video)
 
@@ -196,8 +197,8 @@ def _video(options: argparse.Namespace) -> None:
         bars[0].update()
 
     report = interpolate_video(
-        options.source, options.output, model, retiming, method=None if options.method == "auto" else options.method,
-        codec=options.codec, quality=options.quality, audio=options.audio, on_frame=show)
+        options.source, options.output, model, retiming, method=options.method, codec=options.codec,
+        quality=options.quality, audio=options.audio, on_frame=show)
     for bar in bars:
         bar.close()
     print(f"{model.report()}: {report}; {time.monotonic() - began:.1f} s -> {options.output}")

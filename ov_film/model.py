@@ -338,10 +338,10 @@ class FilmModel:
         return FilmPipeline(models, self._configuration)
 
 
-def check_method(method: str) -> None:
+def check_method(method: str, methods: Sequence[str] = METHODS) -> None:
     """Raise FilmError where there is no such method."""
-    if method not in METHODS:
-        raise FilmError(f"Method is {method!r}: choose one of {', '.join(METHODS)}.")
+    if method not in methods:
+        raise FilmError(f"Method is {method!r}: choose one of {', '.join(methods)}.")
 
 
 def depth(multiplier: int) -> int:
