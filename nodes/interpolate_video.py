@@ -3,20 +3,26 @@
 import logging
 from typing import Any
 
-from ..ov_film.encoding import CODECS, QUALITIES, Quality
+from ..ov_film.encoding import QUALITIES, Quality
 from ..ov_film.errors import FilmError
 from ..ov_film.frame_rate import frame_rate, parse_multiplier
 from ..ov_film.frames import Frame
-from ..ov_film.interpolate_video import OnFrame, fingerprint, interpolate_video
-from ..ov_film.model import METHODS, FilmModel
+from ..ov_film.interpolate_video import (
+    AUTO_CODECS,
+    AUTO_METHODS,
+    AutoCodec,
+    AutoMethod,
+    OnFrame,
+    fingerprint,
+    interpolate_video,
+)
+from ..ov_film.model import FilmModel
 from ..ov_film.parts import ABANDONED_DAYS, remove_abandoned
 from ..ov_film.remux import AUDIO_CHOICES, AudioChoice
 from ..ov_film.retiming import CUTS, MOST_MULTIPLIER, Cuts, Retiming, parse_ranges
 from ..ov_film.words import counted
 from . import host
 from .progress import FrameProgress
-
-_AUTO = "auto"
 
 
 class InterpolateVideo:
@@ -50,8 +56,8 @@ class InterpolateVideo:
                     "tooltip": "On: the frame rate stays and the video lasts longer. Off: it lasts as long and is "
                                "smoother."})},
             "optional": {
-                "method": ([_AUTO, *METHODS], {
-                    "default": _AUTO,
+                "method": (list(AUTO_METHODS), {
+                    "default": "auto",
                     "tooltip": "recursive makes midpoints of midpoints, as the network was trained. direct reaches any "
                                "time and is faster. auto takes recursive for 2, 4 and 8 times, else direct."}),
                 "cuts": (list(CUTS), {
@@ -75,8 +81,8 @@ class InterpolateVideo:
                 "audio": (list(AUDIO_CHOICES), {
                     "default": "keep",
                     "tooltip": "keep copies the sound; slow motion slows it down at its pitch. drop leaves it out."}),
-                "codec": ([_AUTO, *CODECS], {
-                    "default": _AUTO,
+                "codec": (list(AUTO_CODECS), {
+                    "default": "auto",
                     "tooltip": "auto: h264, which plays everywhere, and h265 for more than 8 bits. The file is an "
                                "MP4."}),
                 "quality": (list(QUALITIES), {
@@ -96,8 +102,8 @@ class InterpolateVideo:
         return True
 
     def interpolate(self, model: FilmModel, video: Any, multiplier: float, fps: str, slow_motion: bool,
-                    method: str = _AUTO, cuts: Cuts = "repeat", drop_duplicates: bool = False, skip: str = "",
-                    only: str = "", loop: bool = False, audio: AudioChoice = "keep", codec: str = _AUTO,
+                    method: AutoMethod = "auto", cuts: Cuts = "repeat", drop_duplicates: bool = False, skip: str = "",
+                    only: str = "", loop: bool = False, audio: AudioChoice = "keep", codec: AutoCodec = "auto",
                     quality: Quality = "high") -> tuple[Any, str]:
         rate = frame_rate(fps.strip()) if fps.strip() else None
         retiming = Retiming(None if rate else parse_multiplier(multiplier), rate, slow_motion, cuts, drop_duplicates,
@@ -109,14 +115,10 @@ class InterpolateVideo:
             logging.info("FILM OpenVINO: removed the parts of %s that no run went on with for %d days.",
                          counted(removed, "video"), ABANDONED_DAYS)
         report = interpolate_video(
-            source, output.path, model, retiming, method=_chosen(method), codec=_chosen(codec), quality=quality,
-            audio=audio, parts_folder=parts, on_frame=_shown())
+            source, output.path, model, retiming, method=method, codec=codec, quality=quality, audio=audio,
+            parts_folder=parts, on_frame=_shown())
         logging.info("FILM OpenVINO: %s: %s", model.report(), report)
         return host.video_from(output.path), str(report)
-
-
-def _chosen(value: str) -> Any:
-    return None if value == _AUTO else value
 
 
 def _shown() -> OnFrame:

@@ -12,7 +12,7 @@ from ..ov_film.batch import uninterpolated
 from ..ov_film.errors import FilmError
 from ..ov_film.frames import Frame
 from ..ov_film.memory import check_memory
-from ..ov_film.model import METHODS, TIME_STEPS, FilmModel, Method, depth
+from ..ov_film.model import METHODS, TIME_STEPS, FilmModel, Method, depth, factor_of
 from ..ov_film.retiming import CUTS, Cuts, Retiming, parse_ranges
 from ..ov_film.words import counted
 from .images import Frames, check_alike, frames_of, joined, planes
@@ -87,7 +87,7 @@ class RecursiveInterpolate:
             appended = frames_of(last, "The last image")
             check_alike(frames, appended, "The batch of images", "the last image")
             frames = np.concatenate([frames, appended])
-        factor = multiplier or 1 << times_to_interpolate
+        factor = factor_of(times_to_interpolate, multiplier)
         looped = loop and len(frames) > 1
         gaps, shape = len(frames) - 1 + looped, frames.shape[1:]
         count = gaps * factor + (not looped)

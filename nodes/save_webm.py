@@ -23,6 +23,7 @@ from .images import Frames, frames_of
 from .progress import FrameProgress
 
 _BY_CRF, _LOSSLESS = "by crf", "lossless"
+_QUALITIES = (_BY_CRF, _LOSSLESS, *QUALITIES)
 
 
 class SaveWebM:
@@ -59,7 +60,7 @@ class SaveWebM:
                 "audio": ("AUDIO", {
                     "tooltip": "Sound from the first frame on, as Opus. It is cut off where the clip ends; where it "
                                "ends earlier, silence follows."}),
-                "quality": ([_BY_CRF, _LOSSLESS, *QUALITIES], {
+                "quality": (list(_QUALITIES), {
                     "default": _BY_CRF,
                     "tooltip": "Instead of crf: lossless keeps the 8 bits of every colour (vp9, without alpha, many "
                                f"times larger), then crf {_crfs('vp9')} with vp9, {_crfs('av1')} with av1."}),
@@ -100,6 +101,8 @@ class SaveWebM:
              quality: Any = _BY_CRF, exact_fps: str = "", alpha: bool = True, pingpong: bool = False,
              loop_count: int = 0, save_output: bool = True, save_first_frame: bool = False,
              prompt: Any = None, extra_pnginfo: dict[str, Any] | None = None) -> dict[str, Any]:
+        if quality not in _QUALITIES:
+            raise FilmError(f"Quality is {quality!r}: choose one of {', '.join(_QUALITIES)}.")
         frames = frames_of(images, "The batch of images")
         if not (alpha and frames.shape[3] == 4):
             frames = frames[..., :3]

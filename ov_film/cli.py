@@ -70,8 +70,10 @@ def _parser() -> argparse.ArgumentParser:
                              help="further images, all of one size; alpha is left out")
     interpolate.add_argument("--output", type=Path, required=True, metavar="OUT",
                              help="a .webm, a .png (the midpoint of two images), or a new folder for PNGs")
-    interpolate.add_argument("--times", type=int, default=1, metavar="N",
+    interpolate.add_argument("--times", type=int, metavar="N",
                              help="depth of the recursion: 2**N - 1 new frames in each gap (default: 1)")
+    interpolate.add_argument("--multiplier", type=int, metavar="N",
+                             help="instead: so many times the frames, such as 3 or 5; best with --method direct")
     interpolate.add_argument("--fps", default="30", metavar="FPS",
                              help="frame rate of the .webm, such as 30, 23.976 or 24000/1001 (default: 30)")
     interpolate.add_argument("--crf", type=int, default=20, metavar="N",
@@ -90,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     video.add_argument("--slow-motion", action="store_true", help="keep the frame rate and make the clip longer")
     video.add_argument("--method", default="auto",
                        help="recursive (midpoints of midpoints), direct (any time), or auto: recursive for 2, 4 and 8 "
-                            "times, else direct")
+                            "times, else direct (default: auto)")
     video.add_argument("--cuts", default="repeat",
                        help="at scene cuts repeat the nearer frame, blend both, or ignore cuts (default: repeat)")
     video.add_argument("--drop-duplicates", action="store_true",
@@ -100,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     video.add_argument("--only", default="", metavar="RANGES", help="frames after which alone something is")
     video.add_argument("--loop", action="store_true", help="go on from the last frame to the first")
     video.add_argument("--audio", default="keep", help="keep (slow motion: slowed at its pitch) or drop")
-    video.add_argument("--codec", help="h264, h265, vp9 or av1 (default: as the suffix and the bits of IN have it)")
+    video.add_argument("--codec", default="auto",
+                       help="h264, h265, vp9, av1, or auto: as the suffix and the bits of IN have it (default: auto)")
     video.add_argument("--quality", default="high", help="visually lossless, high, medium or small (default: high)")
     _add_model(video)
 
@@ -156,7 +159,8 @@ def _interpolate(options: argparse.Namespace) -> None:
 
     options.fps = frame_rate(options.fps)
     paths = [options.first, options.last, *options.more]
-    _check_output(options, len(paths))
+    factor = _factor(options)
+    _check_output(options, len(paths), factor)
     _check_apart([options.output, *([options.figure] if options.figure else [])], paths)
     first = read_frame(paths[0])
     for path in paths[1:]:  # now, not after minutes
@@ -164,11 +168,12 @@ def _interpolate(options: argparse.Namespace) -> None:
     model = _load(options)
 
     began = time.monotonic()
-    frames = model.interpolate_sequence((read_frame(path) for path in paths), options.times, options.method)
-    total = ((len(paths) - 1) << options.times) + 1
+    frames = model.interpolate_sequence((read_frame(path) for path in paths), options.times, options.method,
+                                        multiplier=options.multiplier)
+    total = (len(paths) - 1) * factor + 1
     frames = iter(tqdm(frames, total=total, unit="frame", disable=None))
     if options.figure:
-        frames = _with_figure(frames, options.figure, options.times)
+        frames = _with_figure(frames, options.figure, factor)
     _write(frames, options)
     print(f"{model.report()}: {total} frames in {time.monotonic() - began:.1f} s -> {options.output}")
 
@@ -196,24 +201,39 @@ def _video(options: argparse.Namespace) -> None:
         bars[0].update()
 
     report = interpolate_video(
-        options.source, options.output, model, retiming, method=None if options.method == "auto" else options.method,
-        codec=options.codec, quality=options.quality, audio=options.audio, on_frame=show)
+        options.source, options.output, model, retiming, method=options.method, codec=options.codec,
+        quality=options.quality, audio=options.audio, on_frame=show)
     for bar in bars:
         bar.close()
     print(f"{model.report()}: {report}; {time.monotonic() - began:.1f} s -> {options.output}")
 
 
-def _check_output(options: argparse.Namespace, images: int) -> None:
+def _factor(options: argparse.Namespace) -> int:
+    """Return how many times the frames there will be; an option that isn't given gets the value that means so."""
+    from .model import TIME_STEPS, factor_of
+
+    if options.multiplier is None:
+        options.multiplier = 0
+    elif options.times is not None:
+        raise FilmError("Both --times and --multiplier are given: choose one of the two.")
+    elif not 1 <= options.multiplier <= TIME_STEPS:
+        raise FilmError(f"Multiplier {options.multiplier} is not between 1 and {TIME_STEPS}: choose one that is.")
+    options.times = 1 if options.times is None else options.times
+    return factor_of(options.times, options.multiplier)
+
+
+def _check_output(options: argparse.Namespace, images: int, factor: int) -> None:
     output, suffix = options.output, options.output.suffix.lower()
     if suffix not in ("", ".webm", ".png"):
         raise FilmError(f"Output {output} ends in {suffix}: choose a .webm, a .png or a folder.")
-    if suffix == ".png" and (images, options.times) != (2, 1):
-        raise FilmError(f"Output {output} holds one midpoint, not {images} images at --times {options.times}: give two "
-                        "images and --times 1, or a .webm or a folder.")
+    if suffix == ".png" and (images, factor) != (2, 2):
+        raise FilmError(f"Output {output} holds one midpoint, not {images} images made {factor} times as many: give "
+                        "two images and --times 1, or a .webm or a folder.")
     if not suffix and output.exists() and (output.is_file() or any(output.iterdir())):
         raise FilmError(f"Output folder {output} exists and is not empty: choose another, or empty it.")
-    if options.figure and (options.times < 1 or options.figure.suffix.lower() != ".png"):
-        raise FilmError(f"Figure {options.figure} shows a midpoint, as a PNG: name it .png and use --times 1 or more.")
+    if options.figure and (factor % 2 or options.figure.suffix.lower() != ".png"):
+        raise FilmError(f"Figure {options.figure} shows a midpoint, as a PNG: name it .png and use --times 1 or more, "
+                        "or an even --multiplier.")
 
 
 def _check_apart(outputs: Sequence[Path], images: Sequence[Path]) -> None:
@@ -225,7 +245,7 @@ def _check_apart(outputs: Sequence[Path], images: Sequence[Path]) -> None:
         taken[output.resolve()] = "the output"
 
 
-def _with_figure(frames: "Iterable[Frame]", path: Path, times: int) -> "Iterator[Frame]":
+def _with_figure(frames: "Iterable[Frame]", path: Path, factor: int) -> "Iterator[Frame]":
     """Pass frames through; draw the first gap's ends and its midpoint when they have come by."""
     from .figures import comparison
     from .frames import write_png
@@ -233,9 +253,9 @@ def _with_figure(frames: "Iterable[Frame]", path: Path, times: int) -> "Iterator
     shown = []
     for number, frame in enumerate(frames):
         yield frame
-        if number in (0, 1 << times >> 1, 1 << times):
+        if number in (0, factor // 2, factor):
             shown.append(frame)
-            if number == 1 << times:
+            if number == factor:
                 write_png(path, comparison(*shown))
 
 

@@ -65,7 +65,7 @@ def choose_precision(precision: str, device: Device) -> str:
         return device.precisions[0]
     if precision not in device.precisions:
         raise FilmError(f"Precision {precision!r} is not native to {device.name} ({device.full_name}): choose "
-                        f"{' or '.join(device.precisions)}, or auto.")
+                        f"one of {', '.join(('auto', *device.precisions, INT8))}.")
     return precision
 
 

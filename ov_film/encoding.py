@@ -1,6 +1,6 @@
 """Frames into a video stream, one by one: codecs, containers, and the colours that the stream is tagged with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -83,6 +83,12 @@ _CONTAINERS: dict[str, tuple[str, tuple[Codec, ...]]] = {
     ".mp4": ("mp4", CODECS),
     ".mov": ("mov", ("h264", "h265")),
 }
+
+
+def check_codec(codec: str, codecs: Sequence[str] = CODECS) -> None:
+    """Raise FilmError where there is no such codec."""
+    if codec not in codecs:
+        raise FilmError(f"Codec is {codec!r}: choose one of {', '.join(codecs)}.")
 
 
 def crf_of(quality: Quality, codec: Codec) -> int:
@@ -362,8 +368,7 @@ class Encoder:
 
 
 def _encoder_of(codec: Codec) -> _Encoder:
-    if codec not in _ENCODERS:
-        raise FilmError(f"Codec is {codec!r}: choose one of {', '.join(_ENCODERS)}.")
+    check_codec(codec)
     return _ENCODERS[codec]
 
 

@@ -5,13 +5,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from .clip import Clip, ClipFrame, Source, open_clip
-from .encoding import Codec, Encoder, Encoding, Quality, check_container, crf_of, holds_aspect, open_container
+from .encoding import (
+    CODECS,
+    Codec,
+    Encoder,
+    Encoding,
+    Quality,
+    check_codec,
+    check_container,
+    crf_of,
+    holds_aspect,
+    open_container,
+)
 from .errors import FilmError
 from .files import remove_leftovers, written_whole
 from .frames import Frame, bridge
-from .model import End, FilmModel, Method, check_method
+from .model import METHODS, End, FilmModel, Method, check_method
 from .parts import Parts, opened_parts
 from .remux import AUDIO_CHOICES, AudioChoice, join, opened_part
 from .retiming import Clock, Gap, Retiming, gaps
@@ -20,6 +32,10 @@ from .words import counted
 # How many frames a killed run may have to make again, and how far apart keyframes are at most.
 _PART_FRAMES = 60
 
+AutoMethod = Literal["auto"] | Method
+AUTO_METHODS: tuple[AutoMethod, ...] = ("auto", *METHODS)
+AutoCodec = Literal["auto"] | Codec
+AUTO_CODECS: tuple[AutoCodec, ...] = ("auto", *CODECS)
 OnFrame = Callable[[int, int, Frame], None]
 
 
@@ -63,8 +79,8 @@ def interpolate_video(
     model: FilmModel,
     retiming: Retiming,
     *,
-    method: Method | None = None,
-    codec: Codec | None = None,
+    method: AutoMethod = "auto",
+    codec: AutoCodec = "auto",
     quality: Quality = "high",
     audio: AudioChoice = "keep",
     parts_folder: Path | None = None,
@@ -81,10 +97,10 @@ def interpolate_video(
         output: the file to write; its suffix says the container.
         model: makes the frames.
         retiming: how many, and where none.
-        codec: None is h264 (for more than 8 bits: h265; in WebM: vp9, of more than 8 bits: av1). Colours are tagged
+        codec: "auto" is h264 (for more than 8 bits: h265; in WebM: vp9, of more than 8 bits: av1). Colours are tagged
             and bits kept as in the source, as far as the codec can; else the report says so.
         quality: stands for the codec's CRF.
-        method: None is "recursive" where halving comes to every time in three steps at most, else "direct".
+        method: "auto" is "recursive" where halving comes to every time in three steps at most, else "direct".
         audio: "keep" (in slow motion it is stretched at its pitch) or "drop".
         parts_folder: where to keep parts; None is a hidden folder beside the output.
         on_frame: called after each frame with how many are done, how many there will be, and the frame (H,W,3); what
@@ -97,13 +113,13 @@ def interpolate_video(
     _check_output(source, output)
     if audio not in AUDIO_CHOICES:
         raise FilmError(f"Audio is {audio!r}: choose one of {', '.join(AUDIO_CHOICES)}.")
-    if method is not None:
-        check_method(method)
+    check_method(method, AUTO_METHODS)
+    check_codec(codec, AUTO_CODECS)
     clip = open_clip(source)
     clock = Clock(clip, retiming)
     encoding = _encoding(output, clip, codec, quality)
     encoding.exact_rate(clock.frame_rate)
-    if method is None:
+    if method == "auto":
         method = "recursive" if clock.dyadic and not retiming.drop_duplicates else "direct"
     report = VideoReport(output, method, clock.frame_rate)
     plan = {"source": fingerprint(source), "retiming": str(retiming), "encoding": str(encoding), "method": method,
@@ -142,12 +158,12 @@ def _check_output(source: Source, output: Path) -> None:
         raise FilmError(f"{output} can't be written ({error.strerror or error}): choose another place.") from error
 
 
-def _encoding(output: Path, clip: Clip, codec: Codec | None, quality: Quality) -> Encoding:
+def _encoding(output: Path, clip: Clip, codec: AutoCodec, quality: Quality) -> Encoding:
     """Return how to encode a clip: in its colours, with its bits where the codec can."""
     deep, webm = clip.bits > 8, output.suffix.lower() == ".webm"
     usual: dict[tuple[bool, bool], Codec] = {
         (False, False): "h264", (False, True): "h265", (True, False): "vp9", (True, True): "av1"}
-    codec = codec or usual[webm, deep]
+    codec = usual[webm, deep] if codec == "auto" else codec
     check_container(output, codec)
     bits = 10 if codec == "av1" or (deep and codec in ("h264", "h265")) else 8
     return Encoding(codec, crf_of(quality, codec), bits=bits, colour=clip.colour, hdr=clip.hdr)

@@ -221,12 +221,9 @@ class FilmModel:
             FilmError: at once where times, the multiplier or the method is out of bounds; at the frame where a frame
                 is, or its size differs.
         """
-        if isinstance(times, bool) or not isinstance(times, int) or not 0 <= times <= MOST_TIMES:
-            raise FilmError(f"Times {times!r} is not a whole number from 0 to {MOST_TIMES}: choose one that is.")
-        if not 0 <= multiplier <= TIME_STEPS:
-            raise FilmError(f"Multiplier {multiplier} is not between 0 and {TIME_STEPS}: choose one that is.")
+        factor = factor_of(times, multiplier)
         check_method(method)
-        return self._sequence(frames, multiplier or 1 << times, method, bridged, blend)
+        return self._sequence(frames, factor, method, bridged, blend)
 
     def inspect(self, first: Frame, last: Frame) -> PairDetails:
         """Return the midpoint of two frames with the flows and warped frames that it was made of.
@@ -289,9 +286,9 @@ class FilmModel:
         return Report(self._folder.name, device, full_name, precision, self._int8_psnr, self._resolution,
                       self._window(self._resolution))
 
-    def _sequence(self, frames: Iterable[Frame], multiplier: int, method: Method, bridged: Collection[int],
+    def _sequence(self, frames: Iterable[Frame], factor: int, method: Method, bridged: Collection[int],
                   blend: bool) -> Iterator[Frame]:
-        steps = [Fraction(step, multiplier) for step in range(1, multiplier)]
+        steps = [Fraction(step, factor) for step in range(1, factor)]
         before: End | None = None
         for number, frame in enumerate(frames, start=1):
             after = self.end(frame, f"Frame {number}")
@@ -338,10 +335,23 @@ class FilmModel:
         return FilmPipeline(models, self._configuration)
 
 
-def check_method(method: str) -> None:
+def check_method(method: str, methods: Sequence[str] = METHODS) -> None:
     """Raise FilmError where there is no such method."""
-    if method not in METHODS:
-        raise FilmError(f"Method is {method!r}: choose one of {', '.join(METHODS)}.")
+    if method not in methods:
+        raise FilmError(f"Method is {method!r}: choose one of {', '.join(methods)}.")
+
+
+def factor_of(times: int, multiplier: int = 0) -> int:
+    """Return how many times the frames a sequence comes to: 2**times, or the multiplier where it is not 0.
+
+    Raises:
+        FilmError: times or the multiplier is out of bounds (see `interpolate_sequence`).
+    """
+    if isinstance(times, bool) or not isinstance(times, int) or not 0 <= times <= MOST_TIMES:
+        raise FilmError(f"Times {times!r} is not a whole number from 0 to {MOST_TIMES}: choose one that is.")
+    if not 0 <= multiplier <= TIME_STEPS:
+        raise FilmError(f"Multiplier {multiplier} is not between 0 and {TIME_STEPS}: choose one that is.")
+    return multiplier or 1 << times
 
 
 def depth(multiplier: int) -> int:

@@ -94,12 +94,14 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
     source, pictures = clip.opened()
     with source:
         _tag(container, source)
+        chapters = source.chapters() if hasattr(source, "chapters") else []  # from PyAV 16 on
+        starts = [chapter["start"] * (chapter["time_base"] or Fraction(1)) for chapter in chapters]
         lead = _lead(clip, source, audio, time_base / stretch) * stretch
         end = round(clip.end * stretch / time_base)
         streams = [_video(container, parts, time_base, lead, end, pictures)]
         for stream in source.streams:
             about = f"{_NAMES.get(stream.type, stream.type)} ({_codec(stream) or 'of an unknown kind'})"
-            if stream == pictures or (stream.type == "audio" and audio == "drop"):
+            if stream == pictures or (stream.type == "audio" and audio == "drop") or _is_titles(stream, starts):
                 continue
             codec = codec_to_convert_to(container, _codec(stream))
             if _takes(container, stream) and (stretch == 1 or stream.type == "subtitle"):
@@ -115,7 +117,6 @@ def join(container: OutputContainer, parts: Sequence[Part], time_base: Fraction,
                     lost.append(f"its {stream.channels} channels mixed to 2")
             else:
                 lost.append(f"{about} left out")
-        chapters = source.chapters() if hasattr(source, "chapters") else ()  # from PyAV 16 on
         for chapter in chapters:
             chapter["start"], chapter["end"] = round(chapter["start"] * stretch), round(chapter["end"] * stretch)
         if chapters:
@@ -163,6 +164,15 @@ def _describe(stream: av.stream.Stream, source: av.stream.Stream) -> None:
         if tag := _STREAM_TAGS.get(name.lower()):
             stream.metadata[tag] = text
     stream.disposition = source.disposition.value  # type: ignore[assignment]  # PyAV 16 takes no other
+
+
+def _is_titles(stream: av.stream.Stream, starts: Sequence[Fraction]) -> bool:
+    """Return whether a stream holds the titles of chapters that start so: MP4 and MOV have a track of texts for them.
+
+    FFmpeg makes chapters of it, and shows it as data as well. From PyAV 17 on it can be told from other data.
+    """
+    entries = getattr(stream, "index_entries", ()) if stream.type == "data" else ()
+    return bool(starts) and [entry.timestamp * stream.time_base for entry in entries] == starts
 
 
 def _numbered(stream: int, packets: Iterator[tuple[Fraction, Packet]]) -> Iterator[_Timed]:

@@ -141,9 +141,10 @@ class ComfyUI:
             if on_progress:
                 on_progress(data["node"], data["value"])
         elif kind == "executed":
+            shown = data.get("output") or {}  # null where the result is in ComfyUI's cache and nothing was shown of it
             run.files += [self.base / file["type"] / file["subfolder"] / file["filename"]
-                          for file in data["output"].get("images", [])]
-            run.texts += data["output"].get("text", [])
+                          for file in shown.get("images") or []]
+            run.texts += shown.get("text") or []
         elif kind == "execution_error":
             run.error = data["exception_message"]
         run.cancelled = kind == "execution_interrupted"

@@ -77,6 +77,29 @@ def test_a_folder_holds_every_frame_and_the_sources_unchanged(images: list[str],
         assert np.array_equal(cv2.imread(str(tmp_path / "all" / f"frame_{number:06d}.png")), cv2.imread(path))
 
 
+def test_a_multiplier_makes_so_many_times_the_frames(images: list[str], common: list[str], tmp_path: Path,
+                                                     small_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("interpolate", *images, "--multiplier", 3, "--method", "direct", "--output", tmp_path / "all",
+               *common) == 0
+    assert ": 7 frames in" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path / "all")) == [f"frame_{number:06d}.png" for number in range(1, 8)]
+    for number, path in ((1, images[0]), (4, images[1]), (7, images[2])):
+        assert np.array_equal(cv2.imread(str(tmp_path / "all" / f"frame_{number:06d}.png")), cv2.imread(path))
+    model = FilmModel.load(small_folder, "CPU", "f32")
+    third = model.interpolate(*(read_frame(Path(path)) for path in images[:2]), time=1 / 3, method="direct")
+    made = to_8_bits(read_frame(tmp_path / "all" / "frame_000002.png")).astype(int)
+    assert np.abs(made - to_8_bits(third)).max() <= 1
+
+
+def test_the_midpoint_is_alike_by_times_and_by_multiplier(images: list[str], common: list[str],
+                                                          tmp_path: Path) -> None:
+    figures = [tmp_path / "times.png", tmp_path / "multiplier.png"]
+    for figure, options in zip(figures, (("--times", 2), ("--multiplier", 4)), strict=True):
+        assert run("interpolate", *images, *options, "--figure", figure, "--output", tmp_path / figure.stem,
+                   *common) == 0
+    assert figures[0].read_bytes() == figures[1].read_bytes()
+
+
 def test_a_figure_shows_first_midpoint_and_last(images: list[str], common: list[str], tmp_path: Path) -> None:
     figure = tmp_path / "figure.png"
     assert run("interpolate", *images, "--times", 2, "--output", tmp_path / "all", "--figure", figure, *common) == 0
@@ -132,10 +155,16 @@ def test_bad_input_gets_one_line_and_leaves_nothing(images: list[str], common: l
         "is 48x32 and": (first, tmp_path / "small.png", "--output", output),
         "ends in .mp4": (first, last, "--output", tmp_path / "out.mp4"),
         "holds one midpoint, not 3 images": (*images, "--output", tmp_path / "out.png"),
-        "holds one midpoint, not 2 images at --times 2": (first, last, "--times", 2, "--output", tmp_path / "out.png"),
+        "holds one midpoint, not 2 images made 4 times": (first, last, "--times", 2, "--output", tmp_path / "out.png"),
         "exists and is not empty": (first, last, "--output", tmp_path / "full"),
         "Times -1 is not": (first, last, "--times", -1, "--output", output),
         "--times: invalid int value": (first, last, "--times", "two", "--output", output),
+        "Both --times and --multiplier are given": (first, last, "--times", 1, "--multiplier", 3, "--output", output),
+        "Multiplier 0 is not between 1 and 64": (first, last, "--multiplier", 0, "--output", output),
+        "Multiplier 65 is not between 1 and 64": (first, last, "--multiplier", 65, "--output", output),
+        "--multiplier: invalid int value": (first, last, "--multiplier", "2.5", "--output", output),
+        "holds one midpoint, not 2 images made 3 times": (first, last, "--multiplier", 3, "--output",
+                                                          tmp_path / "out.png"),
         "Frame rate abc is no number": (first, last, "--fps", "abc", "--output", output),
         "Frame rate 0 is not above 0": (first, last, "--fps", "0", "--output", output),
         "CRF is 64": (first, last, "--crf", 64, "--output", output),
@@ -145,6 +174,8 @@ def test_bad_input_gets_one_line_and_leaves_nothing(images: list[str], common: l
         "Precision 'int1' is not native": (first, last, "--output", output, "--precision", "int1"),
         "Model 'nothing' is not installed": (first, last, "--output", output, "--model", "nothing"),
         "Figure": (first, last, "--output", output, "--times", 0, "--figure", tmp_path / "figure.png"),
+        "or an even --multiplier": (first, last, "--output", output, "--multiplier", 3, "--figure",
+                                    tmp_path / "figure.png"),
     }
     for message, arguments in cases.items():
         line = fails(capsys, "interpolate", *common, *arguments)

@@ -21,6 +21,7 @@ from tests.comfyui import (
     SIZE,
     ComfyUI,
     Prompt,
+    Run,
     cancelling,
     changed,
     files_in,
@@ -65,6 +66,14 @@ def picture(path: Path) -> NDArray[np.uint8]:
 
 def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
     return float(-10 * np.log10(np.mean((image / 255.0 - reference / 255.0) ** 2)))
+
+
+@pytest.mark.parametrize("told", [{}, {"output": None}, {"output": {}}, {"output": {"images": None, "text": None}}])
+def test_a_node_that_shows_nothing_when_it_has_ended_is_no_fault(tmp_path: Path, told: dict[str, Any]) -> None:
+    run = Run()
+    message = json.dumps({"type": "executed", "data": {"node": "1", **told}})
+    assert ComfyUI(tmp_path, port=0)._take(message, run, None)
+    assert run == Run()
 
 
 def test_the_pack_loads_without_a_warning(server: ComfyUI, object_info: dict[str, Any]) -> None:

@@ -1,9 +1,11 @@
 """Make INT8 Model in a real ComfyUI, through its API: the example workflow, run again, on other frames, cancelled."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tests.comfyui import (
@@ -18,8 +20,8 @@ from tests.comfyui import (
     workflow,
 )
 
-QUANTIZE, LOADER, RECURSIVE, COMPONENTS = ("FilmOpenVINOQuantize", "FilmOpenVINOLoader",
-                                           "FilmOpenVINORecursiveInterpolate", "GetVideoComponents")
+QUANTIZE, LOADER, VIDEO, COMPONENTS, LOAD = ("FilmOpenVINOQuantize", "FilmOpenVINOLoader",
+                                             "FilmOpenVINOInterpolateVideo", "GetVideoComponents", "LoadVideo")
 LEAST_PSNR = 40
 
 
@@ -36,10 +38,26 @@ def prompt(server: ComfyUI, object_info: dict[str, Any]) -> Prompt:
     assert f"{manifest(server)['psnr']:.1f} dB against f32 on 2 of 6 pairs of frames" in report
     assert run.told[node][-1] in report
     assert "FILM OpenVINO: film_lite_int8, made of these frames; " in run.log
-    assert "int8 (" in next(line for line in run.log.splitlines() if "new frames." in line)
+    assert "int8 (" in next(line for line in run.log.splitlines() if f"became {2 * CLIP_FRAMES}" in line)
     clip, = run.files
-    assert len(frames_of(clip)) == 2 * CLIP_FRAMES - 1
+    assert rate_of(clip) == 2 * rate_of(server.input / "clip.mp4") and len(frames_of(clip)) == 2 * CLIP_FRAMES
     return prompt
+
+
+def rate_of(path: Path) -> Fraction:
+    with av.open(str(path)) as container:
+        return Fraction(container.streams.video[0].average_rate)
+
+
+def write_at_half_the_rate(source: Path, path: Path) -> None:
+    """Write a video's pictures, the very same, so that each is shown twice as long."""
+    with av.open(str(source)) as container, av.open(str(path), "w") as slow:
+        stream = slow.add_stream_from_template(container.streams.video[0])
+        for packet in container.demux(video=0):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.duration = 2 * packet.pts, 2 * packet.dts, 2 * packet.duration
+                packet.stream = stream
+                slow.mux(packet)
 
 
 def film_json(server: ComfyUI) -> Path:
@@ -69,9 +87,18 @@ def test_the_example_makes_the_int8_version_and_the_loader_offers_it(server: Com
     loader = inputs_of(server.object_info()[LOADER])
     assert "int8" in loader["precision"][0] and loader["model"][0] == ["film_lite"]
     again = {key: node for key, node in prompt.items() if node["class_type"] not in (QUANTIZE, "PreviewAny")}
-    again = changed(changed(again, LOADER, precision="int8"), RECURSIVE, model=[id_of(prompt, LOADER), 0])
+    again = changed(changed(again, LOADER, precision="int8"), VIDEO, model=[id_of(prompt, LOADER), 0])
     run = server.run(again)
     assert run.error is None and f"int8 ({manifest(server)['psnr']:.1f} dB against f32)" in run.log
+
+
+def test_the_rate_of_the_example_is_twice_that_of_the_clip(server: ComfyUI, prompt: Prompt) -> None:
+    write_at_half_the_rate(server.input / "clip.mp4", server.input / "slow.mp4")
+    run = server.run(changed(prompt, LOAD, file="slow.mp4"))
+    assert run.error is None and "made earlier of these frames" in run.texts[0]
+    clip, = run.files
+    assert rate_of(clip) == rate_of(server.input / "clip.mp4") == 2 * rate_of(server.input / "slow.mp4")
+    assert len(frames_of(clip)) == 2 * CLIP_FRAMES
 
 
 def test_the_same_frames_are_not_calibrated_on_again(server: ComfyUI, prompt: Prompt) -> None:

@@ -250,7 +250,8 @@ def test_auto_takes_the_fastest_native_precision() -> None:
 
 
 def test_a_precision_that_is_not_native_is_refused() -> None:
-    with pytest.raises(FilmError, match=r"Precision 'bf16' is not native to GPU \(some GPU\): choose f16 or f32"):
+    with pytest.raises(FilmError, match=r"Precision 'bf16' is not native to GPU \(some GPU\): choose one of "
+                                        "auto, f16, f32, int8"):
         choose_precision("bf16", Device("GPU", "some GPU", ("f16", "f32")))
     with pytest.raises(FilmError, match="Precision 'int3' is not native"):
         choose_precision("int3", choose_device("CPU"))

@@ -221,16 +221,47 @@ def test_tags_of_any_name_stay(tmp_path: Path, output: str, more: dict[str, str]
         assert {name: kept.get(name, "").partition(";")[0] for name in tags} == tags
 
 
-@pytest.mark.parametrize("slow_motion", [False, True])
-def test_chapters_stay_in_time(tmp_path: Path, clip: Path, slow_motion: bool) -> None:
-    with av.open(str(clip)) as old, av.open(str(tmp_path / "in.mkv"), "w") as new:
+def write_chapters(clip: Path, path: Path, data: bool = False) -> None:
+    """Write a clip's pictures with two chapters, and with two packets of data as well."""
+    with av.open(str(clip)) as old, av.open(str(path), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        if data:
+            more = new.add_data_stream("bin_data")
+            more.time_base = F(1, 1000)
         new.set_chapters([{"id": 1, "start": 0, "end": 400, "time_base": F(1, 1000), "metadata": {"title": "One"}},
                           {"id": 2, "start": 400, "end": 1000, "time_base": F(1, 1000), "metadata": {"title": "Two"}}])
+        for stamp in (0, 500) if data else ():
+            packet = av.Packet(b"data")
+            packet.pts, packet.dts, packet.duration, packet.time_base = stamp, stamp, 500, more.time_base
+            packet.stream = more
+            new.mux(packet)
         for packet in old.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream
                 new.mux(packet)
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.mov"])
+def test_the_track_of_the_chapters_titles_is_not_told_as_lost(tmp_path: Path, clip: Path, name: str) -> None:
+    write_chapters(clip, tmp_path / name)
+    with av.open(str(tmp_path / name)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "data"]
+    for output in ("out.mp4", "out.mov", "out.mkv"):
+        assert "left out" not in str(run(tmp_path / name, tmp_path / output))
+        with av.open(str(tmp_path / output)) as container:
+            assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["One", "Two"]
+
+
+def test_other_data_beside_chapters_is_told_as_lost(tmp_path: Path, clip: Path) -> None:
+    write_chapters(clip, tmp_path / "in.mp4", data=True)
+    with av.open(str(tmp_path / "in.mp4")) as container:
+        assert [stream.frames for stream in container.streams if stream.type == "data"] == [2, 2]
+    assert str(run(tmp_path / "in.mp4", tmp_path / "out.mp4")).count("data (of an unknown kind) left out") == 1
+
+
+@pytest.mark.parametrize("slow_motion", [False, True])
+def test_chapters_stay_in_time(tmp_path: Path, clip: Path, slow_motion: bool) -> None:
+    write_chapters(clip, tmp_path / "in.mkv")
     for output in ("out.mkv", "out.mp4"):
         run(tmp_path / "in.mkv", tmp_path / output, slow_motion=slow_motion)
         with av.open(str(tmp_path / output)) as container:

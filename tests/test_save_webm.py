@@ -170,6 +170,13 @@ def test_wrong_audio_is_told_and_nothing_is_left(save: Any, tmp_path: Path, audi
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_wrong_quality_is_told_with_all_that_there_are(save: Any, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="Quality is 'best': choose one of by crf, lossless, visually lossless, high, "
+                                        "medium, small"):
+        save(shades(), quality="best")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_a_preview_goes_to_the_temp_folder(save: Any, tmp_path: Path) -> None:
     path = save(shades(), save_output=False)
     assert path == tmp_path / "temp" / "film" / "interpolated_00001_.webm" and len(played(path)) == 4
