@@ -101,6 +101,20 @@ def test_types_stay_and_choices_that_workflows_hold_are_not_taken_away(pack: Mod
         "InterpolateVideo.only": "STRING", "InterpolateVideo.loop": "BOOLEAN", "Quantize.replace": "BOOLEAN"}
 
 
+def test_numbers_go_as_far_as_workflows_may_have_them(pack: ModuleType) -> None:
+    bounds = {f"{name.removeprefix('FilmOpenVINO')}.{given}": (kind, *map(options.get, ("min", "max", "step")))
+              for name, node in pack.NODE_CLASS_MAPPINGS.items()
+              for group in ("required", "optional")
+              for given, (kind, options) in node.INPUT_TYPES().get(group, {}).items() if kind in ("INT", "FLOAT")}
+    assert bounds == {
+        "InterpolatePair.time": ("FLOAT", 0, 1, 0.01),
+        "RecursiveInterpolate.times_to_interpolate": ("INT", 0, 8, None),
+        "RecursiveInterpolate.multiplier": ("INT", 0, 64, None),
+        "SaveWebM.fps": ("FLOAT", 0.01, 1000, 0.01), "SaveWebM.crf": ("INT", 0, 63, None),
+        "SaveWebM.loop_count": ("INT", 0, 100, None),
+        "InterpolateVideo.multiplier": ("FLOAT", 1, 256, 0.5)}
+
+
 def test_the_loader_offers_the_bundled_model_and_says_how_to_get_the_other(
         pack: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))

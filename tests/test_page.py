@@ -26,7 +26,8 @@ def seen(server: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     if not (node and chromium and (PAGE / "node_modules" / "playwright-core").exists()):
         pytest.skip("no node, Chromium or playwright-core (npm install --prefix tests/page)")
     shots = tmp_path_factory.mktemp("page")
-    command = [node, str(PAGE / "page.mjs"), chromium, server.address, str(EXAMPLES), str(shots)]
+    command = [node, str(PAGE / "page.mjs"), chromium, server.address, str(EXAMPLES), str(PACK / "samples"),
+               str(shots)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=RUN_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     print(f"screenshots: {shots}")
@@ -43,6 +44,14 @@ def progress(told: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 def kinds(told: list[dict[str, Any]]) -> list[str]:
     return [event["kind"] for event in told]
+
+
+def test_the_first_run_takes_the_clicks_that_the_readme_counts(seen: dict[str, Any]) -> None:
+    first = seen["firstRun"]
+    print(f"first run: {first['clicks']} clicks, {first['seconds']} s")
+    assert kinds(first["told"])[-1] == "execution_success" and first["clip"]["moved"]
+    assert first["clip"]["width"] == 640, "other images than those that were uploaded"
+    assert first["clicks"] == 6 and "six clicks" in (PACK / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_example_opens_without_a_red_node(seen: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
 // The pack in ComfyUI's page, as a person uses it. Prints what it saw as JSON, for tests/test_page.py to judge.
-// node page.mjs CHROMIUM ADDRESS EXAMPLES SHOTS
+// node page.mjs CHROMIUM ADDRESS EXAMPLES SAMPLES SHOTS
 import fs from 'node:fs';
 import path from 'node:path';
 import {chromium} from 'playwright-core';
 
-const [program, address, examples, shots] = process.argv.slice(2);
-const RUN_MS = 240_000, SETTLE_MS = 1500;
+const [program, address, examples, samples, shots] = process.argv.slice(2);
+const RUN_MS = 240_000, DIALOG_MS = 20_000, SETTLE_MS = 1500;
 const seen = {examples: {}, errors: []};
 
 const browser = await chromium.launch({
@@ -13,6 +13,7 @@ const browser = await chromium.launch({
 try {
   const page = await open();
   seen.loading = seen.errors.splice(0);
+  seen.firstRun = await firstRun(page);
   for (const file of fs.readdirSync(examples).filter(name => name.endsWith('.json')).sort()) {
     await drop(page, path.join(examples, file));
     seen.examples[path.parse(file).name] = await nodes(page);
@@ -37,7 +38,8 @@ async function open() {
   await page.waitForFunction(
     () => window.app?.graph && window.LiteGraph?.registered_node_types.FilmOpenVINOLoader, null, {timeout: 120_000});
   await page.waitForTimeout(2 * SETTLE_MS);
-  await page.keyboard.press('Escape'); // the templates that a first visit shows
+  await page.getByRole('dialog').waitFor({timeout: DIALOG_MS}).catch(() => {}); // the templates that a first visit shows
+  await page.keyboard.press('Escape');
   await page.evaluate(() => app.extensionManager.setting.set('Comfy.Minimap.Visible', false));
   await page.evaluate(() => {
     window.told = [];
@@ -48,6 +50,50 @@ async function open() {
         told.push({kind, value: detail?.value, max: detail?.max, text: detail?.text}));
   });
   return page;
+}
+
+// The first run as the README tells it, click by click, from the open page to the clip.
+async function firstRun(page) {
+  let clicks = 0;
+  const click = async press => { clicks += 1; await press(); };
+  page.on('filechooser', () => {}); // from now on no dialog opens; when the first is waited for, it may be too late
+  const began = Date.now();
+  for (const text of ['Templates', 'film-openvino', 'two_photos'])
+    await click(() => page.getByText(text, {exact: true}).first().click());
+  await page.waitForFunction(() => app.graph._nodes.some(({type}) => type === 'LoadImage'));
+  await page.getByRole('dialog').waitFor({state: 'hidden'});
+  for (const [title, name] of [['First photo', 'first.png'], ['Last photo', 'last.png']]) {
+    const [x, y] = await uploadButton(page, title);
+    const chooser = page.waitForEvent('filechooser');
+    const uploaded = page.waitForResponse(response => response.url().endsWith('/upload/image'));
+    await click(() => page.mouse.click(x, y));
+    await (await chooser).setFiles(path.join(samples, name));
+    await uploaded;
+  }
+  let told;
+  await click(async () => { told = await run(page, 'execution_success'); });
+  await page.waitForFunction(() => document.querySelector('video')?.readyState >= 2);
+  const seconds = (Date.now() - began) / 1000;
+  await page.screenshot({path: path.join(shots, 'first_run.png')});
+  return {clicks, seconds, told, clip: await played(page)};
+}
+
+// Where on the page the upload button of a node is, once the view has come to rest.
+async function uploadButton(page, title) {
+  const place = () => page.evaluate(title => {
+    const node = app.graph._nodes.find(node => node.title === title);
+    const button = node.widgets.find(({type}) => type === 'button');
+    const [x, y] = app.canvas.ds.convertOffsetToCanvas([node.pos[0] + node.size[0] / 2, node.pos[1] + button.y + 10]);
+    const {left, top} = app.canvasEl.getBoundingClientRect();
+    return [left + x, top + y];
+  }, title);
+  let before, now = await place();
+  do {
+    before = now;
+    await page.waitForTimeout(SETTLE_MS);
+    now = await place();
+  } while (String(before) !== String(now));
+  return now;
 }
 
 async function drop(page, file) {
