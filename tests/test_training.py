@@ -1,5 +1,6 @@
 """The network that training builds, and what the engine makes of its tensors."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import torch
 from ov_film.convert import convert
 from ov_film.model import FilmModel
 from tests.conftest import picture
-from training.coarse import CoarseRun
 from training.film_torch import Film, FilmConfig, FilmOutput, fill, film_tensors, load_film
+from training.flow import CoarseRun, FlowRun
 from training.mix import mix
 
 CONFIGURATIONS = {
@@ -103,12 +104,13 @@ def test_more_and_wider_flow_predictors_begin_with_what_fewer_predicted() -> Non
     torch.testing.assert_close(after.image, before.image, atol=1e-5, rtol=1e-4)
 
 
-def test_training_coarse_flow_predictors_leaves_all_else_alone() -> None:
+@pytest.mark.parametrize(("kind", "trained"), [(FlowRun, range(4)), (CoarseRun, (2, 3))])
+def test_training_flow_predictors_leaves_all_else_alone(kind: type[FlowRun], trained: Iterable[int]) -> None:
     film = network(FilmConfig(4, (4, 6, 8, 10), (4, 6), levels=6, stages=2, image_levels=1))
     before = {name: value.clone() for name, value in film.state_dict().items()}
-    run = CoarseRun(film, torch.device("cpu"))
+    run = kind(film, torch.device("cpu"))
     frames = torch.from_numpy(np.stack([picture(64, 64, seed) for seed in range(6)])).permute(0, 3, 1, 2)
     run.train_step(frames.reshape(2, 3, 3, 64, 64), torch.full((1, 2, 2, 64, 64), 9.0), 0.9, 1e-2, False)
-    changed = {name.split(".")[0] + "." + name.split(".")[1] for name, value in film.state_dict().items()
+    changed = {".".join(name.split(".")[:2]) for name, value in film.state_dict().items()
                if not torch.equal(value, before[name])}
-    assert changed == {"predictors.2", "predictors.3"}
+    assert changed == {f"predictors.{index}" for index in trained}

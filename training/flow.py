@@ -1,4 +1,4 @@
-"""Train the coarse flow predictors alone, on large crops: what moves far is theirs, and fusion takes most of a step."""
+"""Train flow predictors alone: the coarse ones on large crops, without fusion, or all by what fusion makes of them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ from .warping import warp
 
 FINEST = 3  # the finest level that learns; its flow is what matching corrects
 SEEN = (2, 3)  # levels that its flow is judged at where no true one is known
-STAGES = (Stage(0.0, 384, 2),)
-BEGINS, RATE = 0.9, 0.6  # so that synthetic motion is large; share of the rate of a run of everything
+COARSE = (0.9, 0.6, (Stage(0.0, 384, 2),))  # where synthetic motion begins, share of the rate, crops: see Plan
+ALL = (0.8, 0.2, (Stage(0.0, 256, 2),))
 
 
-class CoarseRun(Run):
-    """A run of the flow predictors from the third level on; all else stays as it is."""
+class FlowRun(Run):
+    """A run of all flow predictors; encoder and fusion stay as they are."""
 
     def __init__(self, model: Film, device: torch.device) -> None:
         super().__init__(model, device)
         model.requires_grad_(False)
-        for predictor in list(model.predictors)[model.config.predictor(FINEST) :]:
-            predictor.requires_grad_(True)
+        model.predictors.requires_grad_(True)
+
+
+class CoarseRun(FlowRun):
+    """A run of the flow predictors from the third level on; all else stays as it is."""
+
+    def __init__(self, model: Film, device: torch.device) -> None:
+        super().__init__(model, device)
+        for predictor in list(model.predictors)[: model.config.predictor(FINEST)]:
+            predictor.requires_grad_(False)
 
     def train_step(
         self, frames: Tensor, truth: Tensor, progress: float, rate: float, alone: bool
@@ -55,8 +63,12 @@ class CoarseRun(Run):
 
 def main() -> None:
     """Train film_lite's coarse flow predictors; the same command goes on where a stopped run was."""
-    args = options(main.__doc__).parse_args()
-    train(args.data, args.run, args.start, Plan(args.steps, args.seed, 0, BEGINS, RATE, STAGES), CoarseRun)
+    parser = options(main.__doc__)
+    parser.add_argument("--all", action="store_true", help="train all flow predictors, by what fusion makes of them")
+    args = parser.parse_args()
+    begins, rate, stages = ALL if args.all else COARSE
+    plan = Plan(args.steps, args.seed, begins=begins, rate=rate, stages=stages)
+    train(args.data, args.run, args.start, plan, FlowRun if args.all else CoarseRun)
 
 
 if __name__ == "__main__":
