@@ -200,16 +200,16 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         parts, both_flows = aligned[level]
         # In 8 bits, flows of many pixels would leave little to the features beside them: so they are told apart, and
         # with them the images of a level that has no features.
-        number = 2 * channels[name]
-        inputs_apart = np.arange(number, number + 4)
+        start, end = 2 * channels[name], 2 * channels[name] + 4
         if level < configuration.image_levels:
-            inputs_apart = np.arange(number + 4)
+            inputs_apart = np.arange(end)
             apart, joined = ops.concat([*parts, *(_transpose(flow, _NCHW) for flow in both_flows)], 1), net
         else:
+            inputs_apart = np.arange(start, end)
             apart, joined = _joined(both_flows), _joined([*parts, _transpose(net, _NHWC)])
         joining = fusion_name(3 * level + 1)
         by_flow = layers.convolution(apart, joining, inputs=inputs_apart, bias=False)
-        inputs_joined = np.delete(np.arange(number + 4 + configuration.fusion_filters[level]), inputs_apart)
+        inputs_joined = np.delete(np.arange(end + configuration.fusion_filters[level]), inputs_apart)
         rest = layers.convolution(joined, joining, inputs=inputs_joined)
         # In this order OpenVINO's CPU plugin adds within the convolution of the flows, which is not in 8 bits.
         net = layers.leaky_relu(ops.add(by_flow, rest))
