@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .configuration import FUSION, MODELS, FilmConfiguration
+from .configuration import MODELS, FilmConfiguration
 from .errors import FilmError
 
 FORMAT = 2
@@ -35,7 +35,7 @@ class Manifest:
         checksums: SHA-256 of each file beside it.
         int8: of a quantized model: "psnr" against f32 in dB on pairs of frames that it was not calibrated on, "size"
             [height, width] of these, "pairs_calibrated_on", "pairs_held_back", "floating_point" (which of its models
-            were left so), "made_of" (the checksum of the fusion's weights before), "frames" (that of the pairs; see
+            were left so), "made_of" (`weights` of the model before), "frames" (that of the pairs; see
             quantize.checksum). Empty for others.
     """
 
@@ -44,6 +44,11 @@ class Manifest:
     parity: Mapping[str, Any]
     checksums: Mapping[str, str] = field(default_factory=dict)
     int8: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the checksums of all weights."""
+        return hashlib.sha256("".join(self.checksums[f"{name}.bin"] for name in MODELS).encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Write film.json into the folder."""
@@ -214,6 +219,6 @@ def int8_model(name_or_folder: str | Path, folders: Iterable[Path] | None = None
     how = f"make one (python -m ov_film quantize {name_or_folder} --frames CLIP_OR_FOLDER)"
     if not is_model_folder(quantized):
         raise FilmError(f"Model {folder.name} has no int8 version: {how}, or choose another precision.")
-    if read_manifest(quantized).int8.get("made_of") != read_manifest(folder).checksums[f"{FUSION}.bin"]:
+    if read_manifest(quantized).int8.get("made_of") != read_manifest(folder).weights:
         raise FilmError(f"The int8 version {quantized} was made of other weights than {folder} has now: {how}.")
     return quantized

@@ -20,7 +20,7 @@ from openvino import opset13 as ops
 
 from .calibration import Pair, checksum, cut
 from .compiled import CompiledModels, ReadModel, Tensors
-from .configuration import FUSION, MODELS, FilmConfiguration
+from .configuration import MODELS, FilmConfiguration
 from .convert import check_output, write_model
 from .devices import choose_device, choose_precision, core
 from .errors import FilmError
@@ -110,7 +110,7 @@ def quantize(folder: Path, pairs: Sequence[Pair], output: Path, on_progress: OnP
     figures = {"psnr": round(reached, 2), "size": list(held_back[0][0].shape[:2]),
                "pairs_calibrated_on": len(calibration), "pairs_held_back": len(held_back),
                "floating_point": [name for name in MODELS if name not in chosen],
-               "made_of": manifest.checksums[f"{FUSION}.bin"], "frames": checksum(pairs)}
+               "made_of": manifest.weights, "frames": checksum(pairs)}
     models = {name: quantized[name] if name in chosen else read(name) for name in MODELS}
     tell(stages)
     return write_model(models, replace(manifest, int8=figures), output, weights="f32")

@@ -14,6 +14,7 @@ from ov_film.cli import main
 from ov_film.devices import Device
 from ov_film.doctor import missing_device, model_troubles, package_troubles, page, speed_test
 from ov_film.environment import Facts, Machine, Packages, find_facts, version
+from ov_film.library import read_manifest
 from ov_film.model import FilmModel
 from tests.conftest import ROOT
 
@@ -136,7 +137,7 @@ def test_an_int8_version_of_other_weights_is_a_trouble(small_folder: Path, tmp_p
     shutil.copytree(small_folder, tmp_path / "film")
     int8 = shutil.copytree(small_folder, tmp_path / "film_int8")
     fields: dict[str, Any] = json.loads((int8 / "film.json").read_text())
-    fields["int8"] = {"psnr": 45.67, "made_of": fields["checksums"]["fusion.bin"]}
+    fields["int8"] = {"psnr": 45.67, "made_of": read_manifest(small_folder).weights}
     (int8 / "film.json").write_text(json.dumps(fields))
     assert model_troubles([tmp_path]) == []
     text = page(FACTS, [tmp_path])

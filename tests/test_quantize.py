@@ -15,10 +15,11 @@ import torch
 
 from ov_film import FilmModel, cli, quantize
 from ov_film.calibration import pairs_of, read_pairs
+from ov_film.configuration import MODELS
 from ov_film.devices import core
 from ov_film.errors import FilmError
 from ov_film.frames import Frame, write_png
-from ov_film.library import MANIFEST, read_manifest
+from ov_film.library import MANIFEST, int8_model, read_manifest
 from ov_film.video import write_webm
 from tests.conftest import ROOT, picture
 
@@ -99,6 +100,19 @@ def test_an_int8_version_of_other_weights_is_refused(folder: Path, tmp_path: Pat
     manifest.write_text(json.dumps(fields))
     with pytest.raises(FilmError, match="was made of other weights"):
         FilmModel.load(tmp_path / "film_lite", "CPU", "int8")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_new_weights_of_any_part_make_an_int8_version_one_of_others(folder: Path, tmp_path: Path, name: str) -> None:
+    for model in ("film_lite", "film_lite_int8"):
+        shutil.copytree(folder.parent / model, tmp_path / model)
+    assert int8_model(tmp_path / "film_lite") == tmp_path / "film_lite_int8"
+    manifest = tmp_path / "film_lite" / MANIFEST
+    fields = json.loads(manifest.read_text())
+    fields["checksums"][f"{name}.bin"] = "0" * 64
+    manifest.write_text(json.dumps(fields))
+    with pytest.raises(FilmError, match="was made of other weights"):
+        int8_model(tmp_path / "film_lite")
 
 
 def test_what_hurts_stays_in_floating_point(small_folder: Path, tmp_path: Path) -> None:
