@@ -34,9 +34,9 @@ class Manifest:
             source holds no graph to compare with.
         checksums: SHA-256 of each file beside it.
         int8: of a quantized model: "psnr" against f32 in dB on pairs of frames that it was not calibrated on, "size"
-            [height, width] of these, "pairs_calibrated_on", "pairs_held_back", "floating_point" (which of its models
-            were left so), "made_of" (`weights` of the model before), "frames" (that of the pairs; see
-            quantize.checksum). Empty for others.
+            [height, width] of these, "pairs_calibrated_on", "pairs_held_back", "floating_point" (in words, how many
+            layers of which of its models were left so), "made_of" (`weights` of the model before), "frames" (that of
+            the pairs; see quantize.checksum). Empty for others.
     """
 
     configuration: FilmConfiguration

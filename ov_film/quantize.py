@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,10 +29,11 @@ from .layers import Node
 from .library import Manifest, checked_manifest
 from .pipeline import FilmPipeline
 
-LEAST_PSNR = 40.0  # dB against f32, on pairs that were not calibrated on; models go back to floating point until then
+LEAST_PSNR = 40.0  # dB against f32, on pairs that were not calibrated on; layers go back to floating point until then
 _CROP = 256  # pixels: the side of what is calibrated on
 _CROPS = 16  # about so many in all
 _HELD_BACK = 3  # of so many pairs, one tells how good it became
+_WORTH_A_TRIAL = 0.02  # of all products: layers with fewer, together, are not told apart
 _FEW_CHANNELS = 10  # convolutions that read flows or images, or make them or colours and shares
 # Of the operations that NNCF would quantize, convolutions alone take time; flows and warps need their precision.
 _FLOATING = ("Add", "Subtract", "Multiply", "AvgPool", "Floor", "Gather", "DepthToSpace", "Minimum",
@@ -48,8 +49,8 @@ def quantize(folder: Path, pairs: Sequence[Pair], output: Path, on_progress: OnP
 
     Kernels and what convolutions read become 8-bit integers (NNCF, post-training quantization, min-max), except the
     convolutions that read or make flows or make colours. Of each three pairs the third is held back: on these the
-    int8 version must come to 40 dB or more against f32, and of the five models those that hurt most go back to
-    floating point until it does.
+    int8 version must come to 40 dB or more against f32. Where it does not, the layers that hurt are found by halving
+    and stay in floating point.
 
     Args:
         folder: a converted model.
@@ -80,39 +81,23 @@ def quantize(folder: Path, pairs: Sequence[Pair], output: Path, on_progress: OnP
     judged = range(_HELD_BACK - 1, len(pairs), _HELD_BACK) or [len(pairs) - 1]
     held_back = [cut(pairs[index], index) for index in judged]
     calibration = [pair for index, pair in enumerate(pairs) if index not in judged]
-
-    def read(name: str) -> ov.Model:
-        return core().read_model(folder / f"{name}.xml")
-
-    seen = _inputs_seen(read, manifest, calibration, partial(tell, 0))
-    quantized = {name: _quantized(nncf, read(name), seen.pop(name), partial(tell, stage))
-                 for stage, name in enumerate(MODELS, start=1)}
-
-    precision = choose_precision("auto", choose_device("CPU"))
-    exact = _midpoints({name: read(name) for name in MODELS}, manifest, "f32", held_back)
-
-    def psnr(names: Sequence[str]) -> float:
-        tell(stages - 1)
-        models = {name: quantized[name] if name in names else read(name) for name in MODELS}
-        return _psnr(exact, _midpoints(models, manifest, precision, held_back))
-
-    chosen = list(MODELS)
-    reached = psnr(chosen)
-    if reached < LEAST_PSNR:
-        for worst in sorted(MODELS, key=lambda name: psnr([name])):
-            chosen.remove(worst)
-            reached = psnr(chosen)
-            if reached >= LEAST_PSNR:
-                break
-    if not chosen:
+    original = _Original(nncf, folder, manifest, calibration, held_back, partial(tell, 0))
+    chosen = {name: list(layers) for name, layers in original.layers.items()}
+    models = {name: original.quantized(name, chosen[name], partial(tell, stage))
+              for stage, name in enumerate(MODELS, start=1)}
+    psnr = original.psnr(models)
+    if psnr < LEAST_PSNR:
+        models, psnr, chosen = _partly_quantized(original, partial(tell, stages - 1))
+    if not any(chosen.values()):
         raise FilmError(f"No part of {folder.name} comes to {LEAST_PSNR:g} dB in int8 on these frames: use other "
                         "frames, or precision auto.")
-    figures = {"psnr": round(reached, 2), "size": list(held_back[0][0].shape[:2]),
-               "pairs_calibrated_on": len(calibration), "pairs_held_back": len(held_back),
-               "floating_point": [name for name in MODELS if name not in chosen],
-               "made_of": manifest.weights, "frames": checksum(pairs)}
-    models = {name: quantized[name] if name in chosen else read(name) for name in MODELS}
     tell(stages)
+    left = {name: (len(layers) - len(chosen[name]), len(layers)) for name, layers in original.layers.items()}
+    figures = {"psnr": round(psnr, 2), "size": list(held_back[0][0].shape[:2]),
+               "pairs_calibrated_on": len(calibration), "pairs_held_back": len(held_back),
+               "floating_point": [f"{count} of {total} convolutions of {name}"
+                                  for name, (count, total) in left.items() if count],
+               "made_of": manifest.weights, "frames": checksum(pairs)}
     return write_model(models, replace(manifest, int8=figures), output, weights="f32")
 
 
@@ -149,21 +134,117 @@ def _check(pairs: Sequence[Pair]) -> None:
                         "one to judge by: give three or more frames that differ.")
 
 
-def _inputs_seen(read: ReadModel, manifest: Manifest, pairs: Sequence[Pair],
-                 tell: OnProgress) -> dict[str, list[Inputs]]:
-    """Return what goes into each model while crops of pairs are interpolated, in f32."""
-    multiple = manifest.configuration.multiple
-    size = -(-_CROP // multiple) * multiple
-    models = _Recording(read, manifest.configuration, "CPU", "f32", (size, size), (size, size))
-    pipeline = FilmPipeline(models, manifest.configuration)
-    count = math.ceil(_CROPS / len(pairs))
-    for index, (first, last) in enumerate(pairs):
-        tell(index / len(pairs))
-        for place in np.random.default_rng(index).random((count, 2)):
-            top, left = (int(share * max(0, side - size)) for share, side in zip(place, first.shape[:2], strict=True))
-            ends = (_filled(frame[top:top + size, left:left + size], size) for frame in (first, last))
-            next(pipeline.unclamped(pipeline.pair(*(pipeline.encode(end) for end in ends)), [0.5]))
-    return models.seen
+class _Original:
+    """A model in floating point, what goes into its five models on crops of frames, and its own frames to judge by.
+
+    Attributes:
+        layers: of each of the five, the convolutions that can be quantized, by name, with their number of products.
+    """
+
+    def __init__(self, nncf: ModuleType, folder: Path, manifest: Manifest, calibration: Sequence[Pair],
+                 held_back: Sequence[Pair], tell: OnProgress) -> None:
+        self._nncf, self._folder, self._manifest, self._held_back = nncf, folder, manifest, held_back
+        self._seen = self._inputs_seen(calibration, tell)
+        self._precision = choose_precision("auto", choose_device("CPU"))
+        self._exact = self._midpoints({}, "f32")
+        self.layers = {name: _products(self._read(name), self._seen[name][0]) for name in MODELS}
+
+    def quantized(self, name: str, layers: Collection[str], tell: OnProgress | None = None) -> ov.Model:
+        """Return one of the five with some of its layers in 8 bits."""
+        model = self._read(name)
+        if not layers:
+            return model
+        inputs, numbers = self._seen[name], itertools.count()
+
+        def told(one: Inputs) -> Inputs:
+            if tell:
+                tell(min(next(numbers) / len(inputs), 1))  # NNCF may want one of them again
+            return one
+
+        floating = [node.get_friendly_name() for node in _convolutions(model) if node.get_friendly_name() not in layers]
+        quantized: ov.Model = self._nncf.quantize(
+            model, self._nncf.Dataset(inputs, told), preset=self._nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            ignored_scope=self._nncf.IgnoredScope(names=floating, types=list(_FLOATING), validate=False),
+            advanced_parameters=self._nncf.AdvancedQuantizationParameters(disable_bias_correction=True))
+        _quantize_before_warps(quantized)
+        return quantized
+
+    def psnr(self, models: Mapping[str, ov.Model]) -> float:
+        """Return the PSNR of midpoints of the held-back pairs, where some of the five are others; at most 100."""
+        frames = self._midpoints(models, self._precision)
+        error = np.mean([np.mean((frame - exact) ** 2) for frame, exact in zip(frames, self._exact, strict=True)])
+        return float(-10 * np.log10(max(error, 1e-10)))
+
+    def _read(self, name: str) -> ov.Model:
+        return core().read_model(self._folder / f"{name}.xml")
+
+    def _midpoints(self, models: Mapping[str, ov.Model], precision: str) -> list[Frame]:
+        multiple = self._manifest.configuration.multiple
+        height, width = (-(-side // multiple) * multiple for side in self._held_back[0][0].shape[:2])
+        compiled = CompiledModels(lambda name: models[name].clone() if name in models else self._read(name),
+                                  self._manifest.configuration, "CPU", precision, (height, width), (height, width))
+        pipeline = FilmPipeline(compiled, self._manifest.configuration)
+        return [next(pipeline.frames(pipeline.pair(pipeline.encode(first), pipeline.encode(last)), [0.5]))
+                for first, last in self._held_back]
+
+    def _inputs_seen(self, pairs: Sequence[Pair], tell: OnProgress) -> dict[str, list[Inputs]]:
+        """Return what goes into each model while crops of pairs are interpolated, in f32."""
+        multiple = self._manifest.configuration.multiple
+        size = -(-_CROP // multiple) * multiple
+        models = _Recording(self._read, self._manifest.configuration, "CPU", "f32", (size, size), (size, size))
+        pipeline = FilmPipeline(models, self._manifest.configuration)
+        count = math.ceil(_CROPS / len(pairs))
+        for index, (first, last) in enumerate(pairs):
+            tell(index / len(pairs))
+            for place in np.random.default_rng(index).random((count, 2)):
+                top, left = (int(share * max(0, side - size))
+                             for share, side in zip(place, first.shape[:2], strict=True))
+                ends = (_filled(frame[top:top + size, left:left + size], size) for frame in (first, last))
+                next(pipeline.unclamped(pipeline.pair(*(pipeline.encode(end) for end in ends)), [0.5]))
+        return models.seen
+
+
+def _partly_quantized(original: _Original,
+                      tell: OnProgress) -> tuple[dict[str, ov.Model], float, dict[str, list[str]]]:
+    """Quantize what can be without going below the least PSNR.
+
+    Of layers that hurt, each half is tried, and so on. The models with the most to gain come first.
+
+    Returns:
+        The five models, their PSNR in dB, and the layers of each that are in 8 bits.
+    """
+    products = {name: sum(layers.values()) for name, layers in original.layers.items()}
+    total, done = sum(products.values()), 0
+    models = {name: original.quantized(name, []) for name in MODELS}
+    reached = original.psnr(models)
+    chosen: dict[str, list[str]] = {name: [] for name in MODELS}
+    for name in sorted(MODELS, key=products.__getitem__, reverse=True):
+        waiting = [list(original.layers[name])] if original.layers[name] else []
+        while waiting:
+            tell(done / total)
+            part = waiting.pop()
+            made = models | {name: original.quantized(name, [*chosen[name], *part])}
+            size = sum(original.layers[name][layer] for layer in part)
+            psnr = original.psnr(made)
+            if psnr < LEAST_PSNR and len(part) > 1 and size >= _WORTH_A_TRIAL * total:
+                waiting += [part[len(part) // 2:], part[:len(part) // 2]]
+                continue
+            if psnr >= LEAST_PSNR:
+                models, reached, chosen[name] = made, psnr, [*chosen[name], *part]
+            done += size
+    return models, reached, chosen
+
+
+def _products(model: ov.Model, inputs: Inputs) -> dict[str, int]:
+    """Return the convolutions that can be quantized, by name, with their number of products on some inputs."""
+    model.reshape({name: list(values.shape) for name, values in inputs.items()})
+    return {node.get_friendly_name(): math.prod(node.input_value(1).shape) * math.prod(node.output(0).shape[2:])
+            for node in _convolutions(model) if min(node.input_value(1).shape[:2]) > _FEW_CHANNELS}
+
+
+def _convolutions(model: ov.Model) -> list[Node]:
+    return [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
 
 
 def _filled(crop: Frame, size: int) -> Frame:
@@ -183,23 +264,6 @@ class _Recording(CompiledModels):
         if name in self.seen:
             self.seen[name].append({needed: inputs[needed].data.copy() for needed in self.inputs(name)})
         return super().run(name, inputs)
-
-
-def _quantized(nncf: ModuleType, model: ov.Model, inputs: list[Inputs], tell: OnProgress) -> ov.Model:
-    numbers = itertools.count()
-
-    def told(one: Inputs) -> Inputs:
-        tell(min(next(numbers) / len(inputs), 1))  # NNCF may want one of them again
-        return one
-
-    few = [node.get_friendly_name() for node in model.get_ops()
-           if node.get_type_name() == "Convolution" and min(node.input_value(1).shape[:2]) <= _FEW_CHANNELS]
-    quantized: ov.Model = nncf.quantize(
-        model, nncf.Dataset(inputs, told), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs),
-        ignored_scope=nncf.IgnoredScope(names=few, types=list(_FLOATING), validate=False),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True))
-    _quantize_before_warps(quantized)
-    return quantized
 
 
 def _quantize_before_warps(model: ov.Model) -> None:
@@ -238,20 +302,3 @@ def _warped_for(pixels: Node) -> Node | None:
                 waiting.append(node)
     found = list(ends.values())
     return found[0] if len(found) == 1 and found[0].get_type_name() == "FakeQuantize" else None
-
-
-def _midpoints(models: Mapping[str, ov.Model], manifest: Manifest, precision: str,
-               pairs: Sequence[Pair]) -> list[Frame]:
-    multiple = manifest.configuration.multiple
-    height, width = (-(-side // multiple) * multiple for side in pairs[0][0].shape[:2])
-    compiled = CompiledModels(lambda name: models[name].clone(), manifest.configuration, "CPU", precision,
-                              (height, width), (height, width))
-    pipeline = FilmPipeline(compiled, manifest.configuration)
-    return [next(pipeline.frames(pipeline.pair(pipeline.encode(first), pipeline.encode(last)), [0.5]))
-            for first, last in pairs]
-
-
-def _psnr(exact: Sequence[Frame], others: Sequence[Frame]) -> float:
-    """Return the PSNR of frames in [0,1], in dB; at most 100."""
-    error = np.mean([np.mean((frame - other) ** 2) for frame, other in zip(exact, others, strict=True)])
-    return float(-10 * np.log10(max(error, 1e-10)))

@@ -1,6 +1,7 @@
 """The int8 version of a model."""
 
 import json
+import re
 import shutil
 import sys
 from fractions import Fraction
@@ -115,15 +116,28 @@ def test_new_weights_of_any_part_make_an_int8_version_one_of_others(folder: Path
         int8_model(tmp_path / "film_lite")
 
 
-def test_what_hurts_stays_in_floating_point(small_folder: Path, tmp_path: Path) -> None:
-    pairs = [(picture(64, 64, seed), picture(64, 64, seed + 1)) for seed in (1, 3, 5)]
-    output = tmp_path / "small_int8"
-    try:
-        figures = quantize.quantize(small_folder, pairs, output).int8
-        assert figures["psnr"] >= quantize.LEAST_PSNR
-        assert (figures["pairs_calibrated_on"], figures["pairs_held_back"]) == (2, 1)
-    except FilmError as error:  # random weights may be too wild for any of it
-        assert "comes to 40 dB" in str(error) and not output.exists()
+def test_layers_that_hurt_stay_in_floating_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, shares = pairs_of(samples(128, 128)), []
+    monkeypatch.setattr(quantize, "_CROPS", 2)
+    whole = quantize.quantize(LITE, pairs, tmp_path / "film_lite_int8").int8
+    assert whole["floating_point"] == [] and (whole["pairs_calibrated_on"], whole["pairs_held_back"]) == (1, 1)
+    monkeypatch.setattr(quantize, "LEAST_PSNR", whole["psnr"] + 1)
+    part = quantize.quantize(LITE, pairs, tmp_path / "film_lite_int8", shares.append).int8
+    assert part["psnr"] >= quantize.LEAST_PSNR and shares == sorted(shares) and shares[-1] == 1
+    left = [re.fullmatch(r"(\d+) of (\d+) convolutions of (\w+)", text) for text in part["floating_point"]]
+    assert left and all(0 < int(found[1]) <= int(found[2]) and found[3] in MODELS for found in left)
+    assert sum(int(found[1]) for found in left) < 10, "more than those that hurt"
+    assert f"in floating point: {left[0][0]}" in quantize.described(part)
+    assert FilmModel.load(LITE, "CPU", "int8", [tmp_path]).report().int8_psnr == part["psnr"]
+
+
+def test_where_nothing_suffices_in_int8_it_says_so_and_writes_nothing(small_folder: Path, tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "LEAST_PSNR", 101)
+    monkeypatch.setattr(quantize, "_CROPS", 2)
+    with pytest.raises(FilmError, match="No part of small comes to 101 dB in int8 on these frames: use other frames"):
+        quantize.quantize(small_folder, pairs_of(samples(64, 64)), tmp_path / "small_int8")
+    assert not list(tmp_path.iterdir())
 
 
 def test_too_few_frames_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
