@@ -19,7 +19,7 @@ import numpy as np
 import openvino as ov
 import psutil
 
-from benchmarks.contenders import OURS, PEERS, SAMPLES, Job, work
+from benchmarks.contenders import ONE_FLOW, OURS, PEERS, SAMPLES, Job, work
 from benchmarks.rate import convolution_rate, multiply_adds
 from ov_film import FilmModel
 from ov_film.calibration import read_pairs
@@ -75,10 +75,9 @@ def compare(job: Job, saved_model: Path, folder: Path, contenders: Sequence[str]
 
     All take turns, after a first run each that is not counted because it compiles. At the largest size each has the
     memory for itself and one round, and only those of one run for each new frame get a first run: others take minutes.
-    In the second job, a clip, peers that take one run for each new frame are as fast as in the first and are left out,
-    and so is the direct method, which at x2 is the recursion.
+    In the second job, a clip at x2, one flow for all times is one flow for each: so those that do so are left out.
     """
-    names = [name for name in contenders if job.frames == 2 or name in ("f32", "bf16", "int8")]
+    names = [name for name in contenders if job.times > 1 or name not in ONE_FLOW]
     large = job.height * job.width > 1 << 20
     found: dict[str, dict[str, Any]] = {name: {"seconds": []} for name in names}
     for group in [[name] for name in names] if large else [names]:

@@ -144,6 +144,7 @@ PEERS = {contender.name: contender for contender in (
     Contender("torch bf16", _torch(bfloat16=True, one_flow=False), whole_runs=True),
     Contender(TORCH_ONE_FLOW, _torch(bfloat16=False, one_flow=True)),
     Contender("torch bf16 one flow", _torch(bfloat16=True, one_flow=True)))}
+ONE_FLOW = ("direct bf16", "direct int8", TORCH_ONE_FLOW, "torch bf16 one flow")
 
 
 def work(pipe: Connection, name: str, saved_model: Path, folder: Path, job: Job) -> None:

@@ -13,27 +13,26 @@ from .configuration import (
     COARSE_ENCODER,
     COARSE_FLOW,
     FINE_ENCODER,
+    FINE_FLOW,
     FUSION,
-    MATCHING,
     MODELS,
     STITCHED_ENCODER,
     FilmConfiguration,
 )
 from .devices import core
-from .matching import build_matching
-from .network import TIME, encoding_channels, level_of
+from .network import TIME, level_of
 from .winograd import use_winograd
 
 Tensors = dict[str, ov.Tensor]  # by the models' names for them
 ReadModel: TypeAlias = Callable[[str], ov.Model]
 
-_MOST_CACHED = 64  # files: up to seven models for each device, precision, resolution and window
+_MOST_CACHED = 64  # files: up to six models for each device, precision, resolution and window
 _MOST_WEIGHTS_CACHED = 16 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
 class CompiledModels:
-    """The five models, and the one for matching where a configuration has it. Calls from several threads take turns.
+    """The five models. Calls from several threads take turns.
 
     Where frames are worked on in windows, the fine encoder is two: the coarsest of its levels is made by the stitched
     encoder, once for each frame, and kept whole; the others are made again for each pair.
@@ -49,6 +48,7 @@ class CompiledModels:
                  winograd: bool = False) -> None:
         self.device, self.precision = device, precision
         self.resolution, self.window = resolution, window
+        self._whole = COARSE_ENCODER, COARSE_FLOW, *([FINE_FLOW] if configuration.refines else [])
         self._lock = threading.Lock()
         self._cache = _writable(cache) if cache else None
         # While some are compiled the next is made ready, fusion first, which takes longest. One thread alone reads and
@@ -61,9 +61,6 @@ class CompiledModels:
                     _divide(model, configuration.stitched_level, name == STITCHED_ENCODER)
                 model, settings = self._ready(model, name, winograd)
                 compiled[name] = threads.submit(core().compile_model, model, device, settings)
-            if configuration.matches:
-                model, settings = self._matching(configuration)
-                compiled[MATCHING] = threads.submit(core().compile_model, model, "CPU", settings)
             self._compiled = {name: model.result() for name, model in compiled.items()}
 
     def run(self, name: str, inputs: Mapping[str, ov.Tensor]) -> Tensors:
@@ -101,24 +98,17 @@ class CompiledModels:
     def _ready(self, model: ov.Model, name: str, winograd: bool) -> tuple[ov.Model, dict[str, str]]:
         """Return a model as it is to be compiled, and the settings to do so with."""
         model = self._shaped(model, name)
-        settings = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
+        # A flow that is no more than enlarged there must not be rounded.
+        precision = "f32" if name == FINE_FLOW and name in self._whole else self.precision
+        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         changed = winograd and use_winograd(model, _TYPES[self.precision])
         if self._cache:
             settings |= _cache_settings(self._cache, self.device, model, changed)
         return model, settings
 
-    def _matching(self, configuration: FilmConfiguration) -> tuple[ov.Model, dict[str, str]]:
-        """Return the model for matching likewise: in f32, and for CPUs, which are everywhere, as it is small."""
-        level = configuration.fine_levels
-        height, width = (side >> level for side in self.resolution)
-        channels = encoding_channels(configuration)[f"features_{level}"]
-        model = self._shaped(build_matching(MATCHING, level, height, width, channels), MATCHING)
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        return model, settings | ({"CACHE_DIR": str(self._cache)} if self._cache else {})
-
     def _shaped(self, model: ov.Model, name: str) -> ov.Model:
         """Fix a model's shapes, and let features pass between models in the type that the layers compute in."""
-        height, width = self.resolution if name in (COARSE_ENCODER, COARSE_FLOW, MATCHING) else self.window
+        height, width = self.resolution if name in self._whole else self.window
         shapes = {}
         for port in model.inputs:
             if port.any_name == TIME:

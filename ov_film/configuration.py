@@ -23,11 +23,10 @@ TENSOR_NAME = re.compile(
 FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
 STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose results windows are put together to
-MATCHING = "matching"  # has no weights, and is in no file (see matching.py)
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
 _COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
-MEAN_REACH = 4  # pixels to each side: what alignment takes means over
+_IMAGES_ALONE = 2 * (3 + 2)  # channels that fusion aligns where it reads no features: both images and flows
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,10 @@ class FilmConfiguration:
             every coarser level.
         flow_convolutions: how many 3x3 convolutions each flow predictor has.
         fusion_filters: channels of each fusion level that has convolutions, the finest level first.
-        image_levels: finest levels that make do with their images: their flow is the next level's, doubled, and
-            fusion reads no features there. None in the released network.
+        image_levels: finest levels at which fusion makes do with the images and reads no features. None in the released
+            network.
+        flow_level: the finest level whose flow is predicted: 0 in the released network, or `fine_levels`. Then what
+            is finer is found in the frames themselves (see refinement.py).
         blends: whether the last convolution gives, beside colours, the logits of the warped images' shares in the
             frame; that of the colours is 0. Not so in the released network, whose colours are the frame.
     """
@@ -53,6 +54,7 @@ class FilmConfiguration:
     flow_convolutions: tuple[int, ...]
     fusion_filters: tuple[int, ...]
     image_levels: int = 0
+    flow_level: int = 0
     blends: bool = False
 
     @property
@@ -71,9 +73,9 @@ class FilmConfiguration:
         return self.fine_levels - 1
 
     @property
-    def matches(self) -> bool:
-        """Whether the flows of the finest coarse level are corrected by matching; fusion must read its images."""
-        return self.blends and self.fine_levels < self.fusion_levels
+    def refines(self) -> bool:
+        """Whether the fine levels' flows are not predicted, but found in the frames (see refinement.py)."""
+        return self.flow_level == self.fine_levels
 
     @property
     def multiple(self) -> int:
@@ -90,10 +92,9 @@ class FilmConfiguration:
         """How far from a new frame's pixel the fine levels look, in pixels, the motion between the frames aside."""
         encoder = sum(2 << level for level in range(self.fine_levels))
         flow = sum((self.flow_convolutions[self.predictor(level)] + 1) << level
-                   for level in range(self.image_levels, self.fine_levels))
+                   for level in range(self.flow_level, self.fine_levels))
         fusion = sum(3 << level for level in range(self.fusion_levels - 1))
-        alignment = (MEAN_REACH << self.image_levels) + MEAN_REACH + 1 if self.blends else 0
-        return encoder + flow + fusion + alignment
+        return encoder + flow + fusion
 
     def features(self, level: int) -> int:
         """Channels of the feature pyramid at a level."""
@@ -104,8 +105,8 @@ class FilmConfiguration:
         return self.features(level) if level >= self.image_levels else 0
 
     def predictor(self, level: int) -> int:
-        """Which flow predictor (index into `flow_filters`) works at a level behind the image levels."""
-        return min(level - self.image_levels, len(self.flow_filters) - 1)
+        """Which flow predictor (index into `flow_filters`) works at a level from `flow_level` on."""
+        return min(level - self.flow_level, len(self.flow_filters) - 1)
 
     def subtree_stages(self, level: int) -> int:
         """How many stages the subtree has that begins at a level of the image pyramid."""
@@ -115,7 +116,7 @@ class FilmConfiguration:
         """Convolutions in the graph of the released code, where both frames are encoded and both flows predicted."""
         encoder = sum(2 * self.subtree_stages(level) for level in range(self.pyramid_levels))
         flow = sum(self.flow_convolutions[self.predictor(level)] + 2
-                   for level in range(self.image_levels, self.pyramid_levels))
+                   for level in range(self.flow_level, self.pyramid_levels))
         return 2 * encoder + 2 * flow + 3 * len(self.fusion_filters) + 1
 
     def parameters(self) -> int:
@@ -132,7 +133,7 @@ class FilmConfiguration:
         widths = {name: tuple(int(width) for width in fields[name])
                   for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
         return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
-                   blends=bool(fields.get("blends", False)), **widths)
+                   flow_level=int(fields.get("flow_level", 0)), blends=bool(fields.get("blends", False)), **widths)
 
 
 def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors:
@@ -174,7 +175,7 @@ def predictor_name(index: int, configuration: FilmConfiguration) -> str:
     """Return the name of a flow predictor (index into `flow_filters`)."""
     if index == len(configuration.flow_filters) - 1:
         return f"predict_flow/{_SHARED_PREDICTOR}"
-    return f"predict_flow/flow_predictor_{configuration.image_levels + index}"
+    return f"predict_flow/flow_predictor_{configuration.flow_level + index}"
 
 
 def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfiguration:
@@ -198,8 +199,8 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
 
     own_predictors = [int(match[1]) for name in tensors
                       if (match := re.fullmatch(r"predict_flow/flow_predictor_(\d+)/conv_0/kernel", name))]
-    image_levels = min(own_predictors, default=0)
-    predictors = [f"predict_flow/flow_predictor_{image_levels + index}" for index in range(len(own_predictors))]
+    flow_level = min(own_predictors, default=0)
+    predictors = [f"predict_flow/flow_predictor_{flow_level + index}" for index in range(len(own_predictors))]
     predictors.append(f"predict_flow/{_SHARED_PREDICTOR}")
     fused = count(r"fusion/conv2d(_\d+)?") // 3
     configuration = FilmConfiguration(
@@ -209,10 +210,20 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
         flow_filters=tuple(width(f"{name}/conv_0") for name in predictors),
         flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 for name in predictors),
         fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(fused)),
-        image_levels=image_levels,
+        image_levels=_image_levels(tensors, fused),
+        flow_level=flow_level,
         blends=width(fusion_name(3 * fused)) == _BLENDING_OUTPUTS)
     _check(tensors, configuration)
     return configuration
+
+
+def _image_levels(tensors: FilmTensors, fused: int) -> int:
+    """Return how many of the fused levels' joining convolutions read no more than images, flows and the level below."""
+    def reads_images_alone(level: int) -> bool:
+        *_, inputs, outputs = tensors[f"{fusion_name(3 * level + 1)}/kernel"].shape
+        return bool(inputs - outputs == _IMAGES_ALONE)
+
+    return next((level for level in range(fused) if not reads_images_alone(level)), fused)
 
 
 def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
@@ -220,14 +231,17 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
     if coarsest < 1:
         raise FilmError(f"The model has {configuration.pyramid_levels} pyramid level where a FILM has at least 2: "
                         "give the right number of pyramid levels.")
-    predicted = configuration.image_levels + len(configuration.flow_filters)
+    predicted = configuration.flow_level + len(configuration.flow_filters)
     if configuration.fusion_levels > configuration.pyramid_levels or predicted > coarsest + 1:
         raise FilmError(f"The model has {configuration.fusion_levels} fusion levels and "
                         f"flow predictors for {predicted}, more than {configuration.pyramid_levels} "
                         "pyramid levels can have: give the right number of pyramid levels.")
-    if configuration.image_levels >= min(configuration.fine_levels, configuration.fusion_levels):
-        raise FilmError(f"The model's finest flow predictor is of level {configuration.image_levels}, too coarse for "
-                        f"{configuration.fusion_levels} fusion levels: give it the SavedModel of google/film.")
+    if configuration.flow_level not in (0, configuration.fine_levels):
+        raise FilmError(f"The model's finest flow predictor is of level {configuration.flow_level}, where it has to be "
+                        f"of level 0 or {configuration.fine_levels}: give it the SavedModel of google/film.")
+    if configuration.image_levels >= configuration.fine_levels:
+        raise FilmError(f"The model fuses {configuration.image_levels} levels without features, where fewer than "
+                        f"{configuration.fine_levels} can be: give it the SavedModel of google/film.")
     expected = expected_shapes(configuration)
     for name, shape in expected.items():
         found = tensors[name].shape if name in tensors else "none"
@@ -259,7 +273,7 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
     for stage, filters in enumerate(configuration.feature_filters):
         for convolution_index in (2 * stage, 2 * stage + 1):
             channels = convolution(f"feat_net/sub_extractor/cfeat_conv_{convolution_index}", 3, channels, filters)
-    for level in range(configuration.image_levels, configuration.pyramid_levels):
+    for level in range(configuration.flow_level, configuration.pyramid_levels):
         index = configuration.predictor(level)
         name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
         channels = 2 * configuration.features(level)

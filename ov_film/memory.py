@@ -18,7 +18,7 @@ _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
 _WINOGRAD_WEIGHTS = {"f32": 4.6, "bf16": 3.6, "f16": 3.6}  # of 4 bytes: what use_winograd adds
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair, those kernels aside; a frame that needs more is worked on in windows
 _WINDOW_BYTES = {"f32": 3_200_000_000, "bf16": 2_000_000_000, "f16": 2_000_000_000}  # for the layers, two encodings
-_MATCHING_BYTES = 120  # a pixel of a frame, where its flows are matched
+_REFINING_BYTES = 120  # a pixel of a frame, where its flows are refined
 _CANVAS_BYTES = 16  # a pixel of a frame in windows: what its windows are put together in
 _GROUP = Path("/sys/fs/cgroup")  # of version 2, as containers see their own
 _USUAL_MOTION = 37  # pixels: what windows are laid out for before the motion is known
@@ -91,8 +91,8 @@ def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: 
     """
     encodings, with_flow, without_flow = _LAYERS[precision]
     levels = configuration.fine_levels
-    matching = _MATCHING_BYTES * pixels if configuration.matches else 0
-    coarse = round(encodings * _encoding_bytes(configuration, pixels, "f32", first=levels)) + matching
+    refining = _REFINING_BYTES * pixels if configuration.refines else 0
+    coarse = round(encodings * _encoding_bytes(configuration, pixels, "f32", first=levels)) + refining
     fine = (round(encodings * _encoding_bytes(configuration, window_pixels, "f32", end=levels))
             + (without_flow if configuration.image_levels else with_flow) * window_pixels)
     if pixels == window_pixels:

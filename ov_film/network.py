@@ -7,7 +7,8 @@ pyramid's levels are small enough to be handled whole, so that the fine levels c
     fine encoder     frame -> features_i, predictor_i of the fine levels i, and image_j of the coarsest of them, j
     coarse encoder   image_j, features_j -> features_i, predictor_i of the coarse levels
     coarse flow      features_i, predictor_i of the coarse levels of both frames -> forward_flow_i, backward_flow_i
-    fine flow        those of the fine levels, flows at the finest coarse level -> forward_flow_i, backward_flow_i
+    fine flow        those of the fine levels, flows at the finest coarse level -> forward_flow_i, backward_flow_i;
+                     where they are refined (see configuration.py), no more than flows -> these, enlarged
     fusion           features_i of both frames at the fused levels, the flows that each is read by -> frame; where it
                      blends (see configuration.py), of the time too
 
@@ -24,7 +25,6 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from .alignment import agreed, displacement, mean_around
 from .configuration import (
     COARSE_ENCODER,
     COARSE_FLOW,
@@ -47,10 +47,11 @@ _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 def encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
     """Return the names of all that an encoding holds, in order, with their channels."""
     images = {*range(configuration.image_levels), configuration.fine_levels - 1}
-    levels = range(configuration.image_levels, configuration.pyramid_levels)
     return ({f"image_{level}": 3 for level in sorted(images)}
-            | {f"features_{level}": _images(configuration, level) + configuration.features(level) for level in levels}
-            | {f"predictor_{level}": configuration.flow_filters[configuration.predictor(level)] for level in levels})
+            | {f"features_{level}": _images(configuration, level) + configuration.features(level)
+               for level in range(configuration.image_levels, configuration.pyramid_levels)}
+            | {f"predictor_{level}": configuration.flow_filters[configuration.predictor(level)]
+               for level in range(configuration.flow_level, configuration.pyramid_levels)})
 
 
 def fused_names(configuration: FilmConfiguration) -> list[str]:
@@ -103,11 +104,11 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
         if level < configuration.image_levels:
             continue
         joined = _concatenate(stages)
-        behind_image = _concatenate([colours, *stages]) if _images(configuration, level) else joined
-        name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
-        own = slice(0, configuration.features(level))
-        encoding |= {f"features_{level}": behind_image,
-                     f"predictor_{level}": layers.convolution(joined, name, inputs=own)}
+        encoding[f"features_{level}"] = (_concatenate([colours, *stages]) if _images(configuration, level) else joined)
+        if level >= configuration.flow_level:
+            name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
+            own = slice(0, configuration.features(level))
+            encoding[f"predictor_{level}"] = layers.convolution(joined, name, inputs=own)
     outputs = {name: _transpose(encoding[name], _NHWC) for name in encoding_channels(configuration) if name in encoding}
     return _model(outputs, inputs, COARSE_ENCODER if levels[0] else FINE_ENCODER)
 
@@ -123,7 +124,7 @@ def _stages(features: Node, configuration: FilmConfiguration, level: int) -> lis
 def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: range) -> ov.Model:
     """Predict the flows of some levels, coarse to fine, from those of the level above them if there is one."""
     layers = Layers(tensors)
-    predicted = range(max(levels[0], configuration.image_levels), levels[-1] + 1)
+    predicted = range(max(levels[0], configuration.flow_level), levels[-1] + 1)
     channels = {name: count for name, count in encoding_channels(configuration).items()
                 if level_of(name) in predicted and not name.startswith("image_")}
     first, last = ({name: parameter(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS)
@@ -131,6 +132,8 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
         parameter(f"{direction}_flow_{levels[-1] + 1}", 2) for direction in DIRECTIONS]
     # The fine levels need the flow at the finest coarse one; further down, what is fused.
     needed = [level for level in levels if level == configuration.fine_levels or level < configuration.fusion_levels]
+    if configuration.refines and above:
+        needed = [0]
 
     outputs: dict[str, Node] = {}
     flows: list[Node] = [_transpose(flow, _NCHW) for flow in above]
@@ -139,9 +142,7 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
         if level in predicted:
             flows = [_predicted_flow(layers, configuration, level, *parts)
                      for parts in zip((first, last), (last, first), upsampled or (None, None), strict=True)]
-            flows = agreed(*flows) if configuration.blends else flows
-            if configuration.blends and level == configuration.image_levels:
-                flows = [mean_around(flow) for flow in flows]
+            flows = _agreed(*flows) if configuration.refines else flows
         else:
             flows = upsampled
         if level in needed:
@@ -188,8 +189,6 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
     aligned = []
     for level, name in enumerate(channels):
         both, both_flows = [ends[end][name] for end in ENDS], [flows[end][level] for end in ENDS]
-        if configuration.blends and not level:
-            both_flows = _aligned(layers, both, both_flows, time)
         warp = layers.sample_few if level < configuration.image_levels else layers.sample
         parts = [warp(part, flow, level) for part, flow in zip(both, both_flows, strict=True)]
         aligned.append((parts, both_flows))
@@ -221,13 +220,15 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
     return _model({"frame": _transpose(frame, _NHWC)} | layers.exact, inputs, FUSION)
 
 
-def _aligned(layers: Layers, parts: Sequence[Node], flows: Sequence[Node], time: Node) -> list[Node]:
-    """Return the finest level's flows (1,h,w,2), corrected to where the two images agree; images are in front."""
-    grey = (ops.reduce_mean(_front(part, 3), np.array([3], np.int64), True) for part in parts)
-    first, last = (layers.sample_few(image, flow, 0) for image, flow in zip(grey, flows, strict=True))
-    rest = layers.kept_exact(displacement(first, last))
-    return [ops.subtract(flows[0], ops.multiply(rest, time)),
-            ops.add(flows[1], ops.multiply(rest, ops.subtract(np.float32(1), time)))]
+def _agreed(forward: Node, backward: Node) -> list[Node]:
+    """Return two flows (1,2,h,w), made each other's opposite where they nearly are.
+
+    Their errors are independent, so that the mean has less of them; where they differ, something is covered.
+    """
+    half = ops.multiply(ops.add(forward, backward), np.float32(0.5))
+    squared = ops.reduce_sum(ops.multiply(half, half), np.array([1], np.int64), True)
+    shared = ops.multiply(half, ops.exp(ops.negative(squared)))
+    return [ops.subtract(flow, shared) for flow in (forward, backward)]
 
 
 def _blended(made: Node, warped: Sequence[Node], time: Node) -> Node:

@@ -14,13 +14,13 @@ from .configuration import (
     FINE_ENCODER,
     FINE_FLOW,
     FUSION,
-    MATCHING,
     STITCHED_ENCODER,
     FilmConfiguration,
 )
 from .errors import FilmError
 from .frames import Frame, padded
 from .network import DIRECTIONS, ENDS, TIME, encoding_channels, level_of
+from .refinement import halved, refined
 from .tiles import Canvas, Window, grouped, windows
 
 Flow = NDArray[np.float32]
@@ -47,7 +47,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two encoded frames and the flows between them: of the coarse levels, and of all where there are no windows."""
+    """Two encoded frames and the flows between them; in windows, not those that are predicted at fine levels."""
 
     first: Encoding
     last: Encoding
@@ -89,10 +89,9 @@ class FilmPipeline:
         """Find the flows between two encoded frames."""
         coarse = _both(first.coarse, last.coarse)
         flows = self._run_coarse(COARSE_FLOW, coarse)
-        if self._configuration.matches:
-            found = self._run_coarse(MATCHING, coarse | flows)
-            flows |= {name.replace("match", "flow"): flow for name, flow in found.items()}
-        if first.fine is not None and last.fine is not None:
+        if self._configuration.refines:
+            flows |= self._refined(first, last, flows)
+        elif first.fine is not None and last.fine is not None:
             flows |= self._models.run(FINE_FLOW, _both(first.fine, last.fine) | flows)
         return Pair(first, last, flows)
 
@@ -143,6 +142,18 @@ class FilmPipeline:
         return {direction: tuple(flows[name][:-(-height >> level_of(name)), :-(-width >> level_of(name))].copy()
                                  for name in names[direction]) for direction in DIRECTIONS}
 
+    def _refined(self, first: Encoding, last: Encoding, flows: Tensors) -> Tensors:
+        """Return the fine levels' flows, found in the frames; these are small enough to be handled whole for that."""
+        enlarged = self._run_coarse(FINE_FLOW, flows)
+        level_flows = refined(first.frame.data[0], last.frame.data[0],
+                              *(enlarged[f"{direction}_flow_0"].data[0] for direction in DIRECTIONS))
+        found: Tensors = {}
+        for level in range(self._configuration.fine_levels):
+            found |= {f"{direction}_flow_{level}": ov.Tensor(flow[np.newaxis])
+                      for direction, flow in zip(DIRECTIONS, level_flows, strict=True)}
+            level_flows = halved(level_flows[0]), halved(level_flows[1])
+        return found
+
     def _run_coarse(self, name: str, inputs: Tensors) -> Tensors:
         """Run a model of the coarse levels; beside windows, which are worked on next, it holds no memory."""
         outputs = self._models.run(name, inputs)
@@ -188,8 +199,8 @@ class FilmPipeline:
         return _both(*ends)
 
     def _window_flows(self, pair: Pair, parts: Tensors, window: Window) -> Tensors:
-        coarse = {name: _cropped(flow, window, level_of(name)) for name, flow in pair.flows.items()}
-        return coarse | self._models.run(FINE_FLOW, parts | coarse)
+        flows = {name: _cropped(flow, window, level_of(name)) for name, flow in pair.flows.items()}
+        return flows if self._configuration.refines else flows | self._models.run(FINE_FLOW, parts | flows)
 
     def _fused(self, parts: Tensors, flows: Tensors, time: float) -> Frame:
         """Return the frame at a time, not cropped, not clamped; frames are read backwards (see network.py)."""

@@ -10,7 +10,7 @@ from ov_film.errors import FilmError
 
 RELEASED = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 512))
 SMALL = FilmConfiguration(4, (4, 8), (4, 6), (2, 3), (4, 6))
-LITE = FilmConfiguration(5, (4, 8), (6, 8), (2, 3), (4, 6), image_levels=1, blends=True)
+LITE = FilmConfiguration(5, (4, 8), (6, 8), (2, 3), (4, 6), image_levels=1, flow_level=3, blends=True)
 
 
 def tensors_of(configuration: FilmConfiguration) -> FilmTensors:
@@ -35,21 +35,29 @@ def test_a_configuration_survives_json(configuration: FilmConfiguration) -> None
 
 def test_a_configuration_stored_before_there_were_image_levels_is_the_released_kind() -> None:
     fields = RELEASED.as_json()
-    del fields["image_levels"], fields["blends"]
+    del fields["image_levels"], fields["flow_level"], fields["blends"]
     assert FilmConfiguration.from_json(fields) == RELEASED
 
 
-def test_image_levels_have_no_flow_predictor_and_no_features_in_fusion() -> None:
+def test_image_levels_have_no_features_in_fusion_and_finer_levels_than_the_flow_level_no_predictor() -> None:
     shapes = expected_shapes(LITE)
-    assert "predict_flow/flow_predictor_0/conv_0/kernel" not in shapes
-    assert shapes["predict_flow/flow_predictor_1/conv_0/kernel"] == (3, 3, 2 * (4 + 8), 6)
+    predictors = {name.split("/")[1] for name in shapes if name.startswith("predict_flow/")}
+    assert predictors == {"flow_predictor_3", "flow_predictor_shared"}
+    assert shapes["predict_flow/flow_predictor_3/conv_0/kernel"] == (3, 3, 2 * (4 + 8), 6)
     assert shapes["fusion/conv2d_1/kernel"] == (3, 3, 2 * (3 + 2) + 4, 4)
     assert shapes["fusion/conv2d_6/kernel"] == (1, 1, 4, 5)
 
 
-def test_a_finest_flow_that_is_too_coarse_for_fusion_is_refused() -> None:
-    configuration = FilmConfiguration(7, (4,), (4, 4), (1, 1), (4, 4), image_levels=3)
-    with pytest.raises(FilmError, match="finest flow predictor is of level 3, too coarse for 3 fusion levels"):
+@pytest.mark.parametrize("flow_level", [1, 2, 4])
+def test_a_finest_flow_of_a_level_between_is_refused(flow_level: int) -> None:
+    configuration = FilmConfiguration(7, (4,), (4, 4), (1, 1), (4, 4), flow_level=flow_level)
+    with pytest.raises(FilmError, match=f"finest flow predictor is of level {flow_level}, where .* level 0 or 3"):
+        read_configuration(tensors_of(configuration), 7)
+
+
+def test_fusion_that_reads_no_features_at_any_fine_level_is_refused() -> None:
+    configuration = FilmConfiguration(7, (4,), (4, 4), (1, 1), (4, 4, 4), image_levels=3)
+    with pytest.raises(FilmError, match="fuses 3 levels without features, where fewer than 3 can be"):
         read_configuration(tensors_of(configuration), 7)
 
 
@@ -117,5 +125,5 @@ def test_the_bundled_model_is_a_film_of_sixteen_filters() -> None:
     from ov_film.library import find_models, read_manifest
 
     bundled = read_manifest(find_models([Path("nowhere")])["film_lite"]).configuration
-    assert bundled.feature_filters == (16, 32, 64, 128) and bundled.image_levels == 1 and bundled.blends
-    assert bundled.parameters() == 3_106_661
+    assert bundled.feature_filters == (16, 32, 64, 128) and bundled.image_levels == 1 and bundled.refines
+    assert bundled.parameters() == 2_920_313

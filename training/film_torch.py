@@ -15,13 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .matching import trusted_matches
+from ov_film.refinement import halved, refined
+
 from .warping import warp
 
-TRUSTED = 0.1  # a difference, in [0,1], that counts a quarter in a displacement
-DAMPING = 2.5e-6  # squared slope of the brightness, in [0,1] a pixel, below which a displacement fades
 DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
-FARTHEST = 2.0  # pixels, of a displacement
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,12 @@ class FilmConfig:
     """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (32, 48, 64, 128)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = (64, 128)  # per own flow predictor, then of the shared one
     fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
-    image_levels: int = 1  # finest levels that take the next one's flow, doubled, and fuse images without features
+    image_levels: int = 1  # finest levels that fuse images without features
+    flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
 
     @property
@@ -45,15 +44,9 @@ class FilmConfig:
         """Levels that are fused."""
         return len(self.fusion_filters) + 1
 
-    @property
-    def matching_level(self) -> int | None:
-        """The level whose flows are corrected by matching, None where there is none."""
-        level = min(3, self.levels - 1)
-        return level if self.blends and level < self.fusion_levels else None
-
     def predictor(self, level: int) -> int:
         """Which flow predictor works at a level: the coarser ones share the last."""
-        return min(level - self.image_levels, len(self.flow_filters) - 1)
+        return min(level - self.flow_level, len(self.flow_filters) - 1)
 
     def aligned_channels(self, level: int) -> int:
         """What fusion reads at a level: image, features and flow of both frames."""
@@ -78,9 +71,9 @@ def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.LeakyReLU(0.2, inplace=True))
 
 
-def mean_around(values: Tensor) -> Tensor:
-    """Mean of 9 x 9 pixels (B,C,H,W); fewer at the border."""
-    return F.avg_pool2d(values, 9, 1, 4, count_include_pad=False)
+def doubled(flow: Tensor) -> Tensor:
+    """Flow (B,2,h,w) at twice the size, in pixels of that."""
+    return F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False) * 2
 
 
 def agreed(flows: Tensor) -> Tensor:
@@ -92,23 +85,19 @@ def agreed(flows: Tensor) -> Tensor:
     return flows - half * torch.exp(-half.square().sum(1, keepdim=True))
 
 
-def displacement(first: Tensor, last: Tensor) -> Tensor:
-    """How far what is at the same place in both warped frames (B,3,H,W) still lies apart: (B,2,H,W), x and y in pixels.
-
-    One step of Lucas and Kanade (1981): least squares over 9 x 9 pixels, those that differ much counting less. The
-    slope is that of the mean of both, half-way between them, so that the step is exact to the second order.
-    """
-    before, after = first.mean(1, keepdim=True), last.mean(1, keepdim=True)
-    difference = before - after
-    padded = F.pad((before + after) / 2, (1, 1, 1, 1), mode="replicate")
-    x = (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
-    y = (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2
-    weight = (1 + difference.abs() / TRUSTED).pow(-2)
-    products = torch.cat([x * x, x * y, y * y, x * difference, y * difference], 1)
-    xx, xy, yy, xd, yd = mean_around(products * weight).split(1, 1)
-    xx, yy = xx + DAMPING, yy + DAMPING
-    solved = torch.cat([yy * xd - xy * yd, xx * yd - xy * xd], 1) / (xx * yy - xy * xy)
-    return solved.clamp(-FARTHEST, FARTHEST)
+@torch.no_grad()
+def refined_levels(images: Tensor, flow: Tensor, levels: int) -> list[Tensor]:
+    """The finest levels' flows (2B,2,h,w), found in the frames (2B,3,H,W) by the pack from a first guess."""
+    forward, backward = [], []
+    for first, last, there, back in zip(*images.chunk(2), *flow.chunk(2), strict=True):
+        fields = (field.float().permute(1, 2, 0).cpu().contiguous().numpy() for field in (first, last, there, back))
+        for found, kept in zip(refined(*fields), (forward, backward), strict=True):
+            kept.append(found)
+    flows, found_levels = [*forward, *backward], []
+    for _ in range(levels):
+        found_levels.append(torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(flow))
+        flows = [halved(one) for one in flows]
+    return found_levels
 
 
 def swap(tensor: Tensor) -> Tensor:
@@ -129,7 +118,7 @@ class Film(nn.Module):
         )
         self.predictors = nn.ModuleList(
             nn.Sequential(
-                convolution(2 * c.feature_channels(c.image_levels + index), width),
+                convolution(2 * c.feature_channels(c.flow_level + index), width),
                 convolution(width, width),
                 convolution(width, width),
                 convolution(width, width // 2, 1),
@@ -172,28 +161,21 @@ class Film(nn.Module):
         return images, features
 
     def estimate_flows(self, images: list[Tensor], features: list[Tensor], finest: int = 0) -> list[Tensor]:
-        """Pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput, from a finest level on.
-
-        Those of the finest level asked for are not corrected by matching.
-        """
+        """Pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput, from a finest level on."""
         flows: list[Tensor] = []
         for level in reversed(range(finest, self.config.levels)):
             own, other = features[level], swap(features[level])
             if flows:
-                flow = F.interpolate(flows[-1], scale_factor=2, mode="bilinear", align_corners=False) * 2
-                if level < self.config.image_levels:
+                flow = doubled(flows[-1])
+                if level < self.config.flow_level:
                     flows.append(flow)
                     continue
                 other = warp(other, flow)
             residual = self.predictors[self.config.predictor(level)](torch.cat([own, other], 1)).float()
             flow = flow + residual if flows else residual
-            if self.config.blends:
-                flow = agreed(flow)
-                flow = mean_around(flow) if level == self.config.image_levels else flow
-            if level == self.config.matching_level and level > finest:
-                matches, trusted = trusted_matches(images[level], flow)
-                flow = torch.where(trusted, matches, flow)
-            flows.append(flow)
+            flows.append(agreed(flow) if self.config.flow_level else flow)
+        if self.config.flow_level and not finest:
+            flows[-self.config.flow_level :] = refined_levels(images[0], flows[-1], self.config.flow_level)[::-1]
         return flows[::-1]
 
     def forward(self, first: Tensor, last: Tensor) -> FilmOutput:
@@ -208,8 +190,6 @@ class Film(nn.Module):
         for level in range(self.config.fusion_levels):
             forward, backward = flows[level].chunk(2)
             moved = torch.cat([backward * time, forward * (1 - time)])  # the first frame is read by the backward flow
-            if self.config.blends and not level:
-                moved = self.aligned(images[0], moved, time)
             read = [images[level], *([features[level]] if level >= self.config.image_levels else [])]
             pair = warp(torch.cat(read, 1), moved)
             aligned.append(torch.cat([*pair.chunk(2), *moved.to(pair.dtype).chunk(2)], 1))
@@ -231,13 +211,6 @@ class Film(nn.Module):
             net = shares[0] * before + shares[1] * after + shares[2] * colours
         return FilmOutput(net, warped, flows)
 
-    @staticmethod
-    def aligned(images: Tensor, moved: Tensor, time: float) -> Tensor:
-        """Correct the flows (2B,2,H,W) that both frames are read by to where they agree best."""
-        with torch.no_grad():
-            rest = displacement(*warp(images, moved).chunk(2))
-        return moved + torch.cat([-time * rest, (1 - time) * rest])
-
 
 def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
     """Every convolution with its name in the released network."""
@@ -246,7 +219,7 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
             yield f"feat_net/sub_extractor/cfeat_conv_{2 * stage + k}", layer[0]
     for index, predictor in enumerate(model.predictors):
         own = index < len(model.predictors) - 1
-        part = f"flow_predictor_{index + model.config.image_levels if own else 'shared'}"
+        part = f"flow_predictor_{index + model.config.flow_level if own else 'shared'}"
         for k, layer in enumerate(predictor):
             yield f"predict_flow/{part}/conv_{k}", layer[0]
     coarsest = model.config.fusion_levels - 1
@@ -278,12 +251,15 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
     predictors = [*(f"flow_predictor_{number}" for number in own), "flow_predictor_shared"]
     convolutions = [sum(name.startswith(part) for name in tensors) // 2 for part in ("feat_net/", "fusion/")]
     fused = [f"fusion/conv2d_{3 * level}" if level else "fusion/conv2d" for level in range(convolutions[1] // 3)]
+    joining = [tensors[f"fusion/conv2d_{3 * level + 1}/kernel"].shape for level in range(len(fused))]
+    image_levels = sum(inputs - outputs == 2 * (3 + 2) for *_, inputs, outputs in joining)
     return FilmConfig(
         filters=outputs("feat_net/sub_extractor/cfeat_conv_0"),
         flow_filters=tuple(outputs(f"predict_flow/{name}/conv_0") for name in predictors),
         fusion_filters=tuple(outputs(name) for name in fused),
         stages=convolutions[0] // 2,
-        image_levels=own[0] if own else 0,
+        image_levels=image_levels,
+        flow_level=own[0] if own else 0,
         blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 5,
     )
 

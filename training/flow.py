@@ -1,4 +1,4 @@
-"""Train flow predictors alone: the coarse ones on large crops, without fusion, or all by what fusion makes of them."""
+"""Train the flow predictors alone, on large crops and without fusion."""
 
 from __future__ import annotations
 
@@ -11,28 +11,17 @@ from .samples import Stage
 from .train import FLOW_POWER, Plan, Run, options, synthetic, train
 from .warping import warp
 
-FINEST = 3  # the finest level that learns; its flow is what matching corrects
-SEEN = (2, 3)  # levels that its flow is judged at where no true one is known
-COARSE = (0.9, 0.6, (Stage(0.0, 384, 2),))  # where synthetic motion begins, share of the rate, crops: see Plan
-ALL = (0.8, 0.2, (Stage(0.0, 256, 2),))
+BEGINS, RATE = 0.9, 0.6  # where synthetic motion begins, and the share of the rate: see Plan
+CROPS = (Stage(0.0, 384, 2),)
 
 
 class FlowRun(Run):
-    """A run of all flow predictors; encoder and fusion stay as they are."""
+    """A run of the flow predictors; encoder and fusion stay as they are."""
 
     def __init__(self, model: Film, device: torch.device) -> None:
         super().__init__(model, device)
         model.requires_grad_(False)
         model.predictors.requires_grad_(True)
-
-
-class CoarseRun(FlowRun):
-    """A run of the flow predictors from the third level on; all else stays as it is."""
-
-    def __init__(self, model: Film, device: torch.device) -> None:
-        super().__init__(model, device)
-        for predictor in list(model.predictors)[: model.config.predictor(FINEST)]:
-            predictor.requires_grad_(False)
 
     def train_step(
         self, frames: Tensor, truth: Tensor, progress: float, rate: float, alone: bool
@@ -40,16 +29,17 @@ class CoarseRun(FlowRun):
         """Update once, as Run does; the image's error is that of both moved frames at the finest level."""
         first, target, last = (f.contiguous(memory_format=torch.channels_last) for f in frames.unbind(1))
         truth = torch.cat([truth[:, 0], truth[:, 1]])
+        finest = self.model.config.flow_level
         with torch.autocast(frames.device.type, torch.bfloat16):
             with torch.no_grad():
                 images, features = self.model.encode(torch.cat([first, last]))
-            flows = self.model.estimate_flows(images, features, FINEST)
+            flows = self.model.estimate_flows(images, features, finest)
         loss = target.new_zeros(())
-        for level, flow in enumerate(flows, start=FINEST):
+        for level, flow in enumerate(flows, start=finest):
             wanted = F.avg_pool2d(truth, 1 << level) / (1 << level)
             loss = loss + 0.03 * ((synthetic(flow) - wanted).abs() + 0.01).pow(FLOW_POWER).mean()
-        for level in SEEN:
-            scale = 1 << FINEST - level
+        for level in (finest - 1, finest):  # where no true flow is known
+            scale = 1 << finest - level
             flow = F.interpolate(flows[0], scale_factor=scale, mode="bilinear", align_corners=False) * scale
             forward, backward = flow.chunk(2)
             moved = warp(images[level].float(), torch.cat([backward / 2, forward / 2]))
@@ -57,18 +47,15 @@ class CoarseRun(FlowRun):
             loss = loss + 0.05 * (error + 0.003).sqrt().mean()  # what is covered can't be met, and counts less
         self.update(loss, rate)
         with torch.no_grad():
-            wanted = F.avg_pool2d(truth, 1 << FINEST) / (1 << FINEST)
+            wanted = F.avg_pool2d(truth, 1 << finest) / (1 << finest)
             return float(error.mean()), float((synthetic(flows[0]) - wanted).norm(dim=1).mean())
 
 
 def main() -> None:
-    """Train film_lite's coarse flow predictors; the same command goes on where a stopped run was."""
-    parser = options(main.__doc__)
-    parser.add_argument("--all", action="store_true", help="train all flow predictors, by what fusion makes of them")
-    args = parser.parse_args()
-    begins, rate, stages = ALL if args.all else COARSE
-    plan = Plan(args.steps, args.seed, begins=begins, rate=rate, stages=stages)
-    train(args.data, args.run, args.start, plan, FlowRun if args.all else CoarseRun)
+    """Train film_lite's flow predictors; the same command goes on where a stopped run was."""
+    args = options(main.__doc__).parse_args()
+    plan = Plan(args.steps, args.seed, begins=BEGINS, rate=RATE, stages=CROPS)
+    train(args.data, args.run, args.start, plan, FlowRun)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Flows that are found in the frames, from a coarse flow on."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ov_film.network import _agreed
+from ov_film.refinement import halved, refined
+from tests.conftest import picture
+from tests.graphs import computed
+
+Floats = np.ndarray
+
+
+def moving(height: int, width: int, x: int, y: int) -> tuple[Floats, Floats]:
+    """Two frames of a picture that moves by so many pixels."""
+    large = picture(height + 40, width + 40)
+    return tuple(np.ascontiguousarray(large[20 - dy:20 - dy + height, 20 - dx:20 - dx + width])
+                 for dx, dy in ((0, 0), (x, y)))
+
+
+def flows(height: int, width: int, x: float, y: float) -> tuple[Floats, Floats]:
+    """Both flows of what moves so."""
+    forward = np.broadcast_to(np.array([x, y], np.float32), (height, width, 2)).copy()
+    return forward, -forward
+
+
+@pytest.mark.parametrize(("guess", "motion"), [((0, 0), (3, -2)), ((6, 4), (9, 1)), ((-8, 0), (-8, 0))])
+def test_flows_that_are_off_are_led_to_the_motion(guess: tuple[int, int], motion: tuple[int, int]) -> None:
+    first, last = moving(128, 192, *motion)
+    forward, backward = refined(first, last, *flows(128, 192, *guess))
+    inner = slice(16, -16)
+    assert np.abs(forward - motion)[inner, inner].mean() < 0.2
+    assert np.abs(backward + motion)[inner, inner].mean() < 0.2
+
+
+def test_what_lies_on_each_other_stays_to_the_bit() -> None:
+    frame = picture(64, 96)
+    for flow in refined(frame, frame, *flows(64, 96, 0, 0)):
+        assert not flow.any()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 1024), (1024, 64)])
+def test_the_smallest_and_the_longest_frames_are_refined_too(size: tuple[int, int]) -> None:
+    first, last = moving(*size, 2, 1)
+    forward, _ = refined(first, last, *flows(*size, 0, 0))
+    assert np.abs(forward - (2, 1)).mean() < 0.6
+
+
+def test_the_number_of_threads_makes_no_difference() -> None:
+    first, last = picture(192, 320, 1), picture(192, 320, 2)
+    threads, found = cv2.getNumThreads(), []
+    try:
+        for count in (1, 2, 5):
+            cv2.setNumThreads(count)
+            found.append(np.stack(refined(first, last, *flows(192, 320, 0, 0))))
+    finally:
+        cv2.setNumThreads(threads)
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_a_halved_flow_is_its_mean_in_larger_pixels() -> None:
+    flow = np.random.default_rng(0).random((8, 12, 2), np.float32)
+    small = halved(flow)
+    assert small.shape == (4, 6, 2) and np.allclose(small[1, 2], flow[2:4, 4:6].mean((0, 1)) / 2, atol=1e-6)
+
+
+def test_flows_that_nearly_are_opposite_become_so_and_others_stay() -> None:
+    forward = np.zeros((1, 2, 4, 4), np.float32)
+    backward = np.zeros_like(forward)
+    forward[0, 0, :2], backward[0, 0, :2] = 5.1, -4.9
+    forward[0, 0, 2:], backward[0, 0, 2:] = 5, 9
+    there, back = computed(_agreed, forward, backward)
+    assert np.abs(there + back)[0, 0, :2].max() < 0.01 and np.abs(there[0, 0, :2] - 5).max() < 0.01
+    assert np.array_equal(there[0, 0, 2:], forward[0, 0, 2:]) and np.array_equal(back[0, 0, 2:], backward[0, 0, 2:])
