@@ -28,6 +28,7 @@ from ov_film.quantize import quantize
 
 HERE = Path(__file__).absolute().parent
 SIZES = {"256x256": (256, 256), "640x384": (384, 640), "1920x1088": (1088, 1920)}
+_AT_A_TIME = 8
 RESULTS = HERE / "results.json"
 LITE = HERE.parent / "ov_film" / "bundled" / "film_lite"
 START = """
@@ -73,14 +74,16 @@ def compare(job: Job, saved_model: Path, folder: Path, contenders: Sequence[str]
             rounds: int) -> dict[str, dict[str, Any]]:
     """Return for each contender its seconds a new frame in each round, and its peak memory in bytes.
 
-    All take turns, after a first run each that is not counted because it compiles. At the largest size each has the
-    memory for itself and one round, and only those of one run for each new frame get a first run: others take minutes.
+    Eight at a time take turns, after a first run each that is not counted because it compiles: 24 GB don't hold more,
+    and the first eight are those whose ratios are told. At the largest size each has the memory for itself and one
+    round, and only those of one run for each new frame get a first run: others take minutes.
     In the second job, a clip at x2, one flow for all times is one flow for each: so those that do so are left out.
     """
     names = [name for name in contenders if job.times > 1 or name not in ONE_FLOW]
     large = job.height * job.width > 1 << 20
     found: dict[str, dict[str, Any]] = {name: {"seconds": []} for name in names}
-    for group in [[name] for name in names] if large else [names]:
+    at_a_time = 1 if large else _AT_A_TIME
+    for group in (names[start:start + at_a_time] for start in range(0, len(names), at_a_time)):
         workers = {name: _Worker(name, saved_model, folder, job) for name in group}
         for number in range(2 if large else rounds + 1):
             for name, worker in list(workers.items()):
@@ -88,7 +91,7 @@ def compare(job: Job, saved_model: Path, folder: Path, contenders: Sequence[str]
                     continue
                 try:
                     seconds = worker.run()
-                except EOFError:
+                except (EOFError, BrokenPipeError):
                     print(f"{job.name} {job.width}x{job.height} {name}: crashed", flush=True)
                     del workers[name], found[name]
                     continue

@@ -139,10 +139,10 @@ OURS = {"f32": Contender("f32", _ours("f32", "recursive")),
         "direct int8": Contender("direct int8", _ours("int8", "direct"))}
 PEERS = {contender.name: contender for contender in (
     Contender(NOTEBOOK, _notebook, whole_runs=True),
-    Contender("TensorFlow fp32", _tensorflow, whole_runs=True),
     Contender(TORCH, _torch(bfloat16=False, one_flow=False), whole_runs=True),
-    Contender("torch bf16", _torch(bfloat16=True, one_flow=False), whole_runs=True),
     Contender(TORCH_ONE_FLOW, _torch(bfloat16=False, one_flow=True)),
+    Contender("TensorFlow fp32", _tensorflow, whole_runs=True),
+    Contender("torch bf16", _torch(bfloat16=True, one_flow=False), whole_runs=True),
     Contender("torch bf16 one flow", _torch(bfloat16=True, one_flow=True)))}
 ONE_FLOW = ("direct bf16", "direct int8", TORCH_ONE_FLOW, "torch bf16 one flow")
 
