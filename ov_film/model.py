@@ -11,6 +11,7 @@ import numpy as np
 import openvino as ov
 
 from .compiled import CompiledModels
+from .configuration import FilmConfiguration
 from .devices import INT8, Device, choose_device, choose_precision, core
 from .errors import FilmError
 from .frames import Frame, bridge, check_frame, check_same_size, size_text, warped
@@ -104,7 +105,9 @@ class FilmModel:
         self._winograd = not manifest.int8 and winograd_pays(self._configuration, device.name)
         self._resolution: tuple[int, int] | None = None  # of the last run
         self._holding: tuple[int, int] | None = None  # the resolution whose layers hold memory
-        self._compiled = functools.lru_cache(_KEPT_RESOLUTIONS)(self._compile)
+        # Of no method of its own: a cycle would keep what is compiled in memory until the garbage collector comes by.
+        self._compiled = functools.lru_cache(_KEPT_RESOLUTIONS)(functools.partial(
+            _compiled, folder, self._configuration, device.name, precision, self._winograd))
 
     @classmethod
     def load(cls, name_or_folder: str | Path = "film_lite", device: str = "AUTO", precision: str = "auto",
@@ -269,12 +272,12 @@ class FilmModel:
 
     def prepare(self, height: int, width: int) -> None:
         """Compile for frames of a size now, not at the first of them."""
-        self._compiled(*self._padded(height, width))
+        self._pipeline(self._padded(height, width))
 
     def release_memory(self) -> None:
         """Give back what the layers hold between runs; the next run takes it again, which costs little."""
         if self._holding is not None:
-            self._compiled(*self._holding).models.release_memory()
+            self._pipeline(self._holding).models.release_memory()
             self._holding = None
 
     def report(self) -> Report:
@@ -282,7 +285,7 @@ class FilmModel:
         if self._resolution is None:
             return Report(self._folder.name, self._device.name, self._device.full_name, self._precision,
                           self._int8_psnr, None, None)
-        device, full_name, precision = self._compiled(*self._resolution).models.execution()
+        device, full_name, precision = self._pipeline(self._resolution).models.execution()
         return Report(self._folder.name, device, full_name, precision, self._int8_psnr, self._resolution,
                       self._window(self._resolution))
 
@@ -314,7 +317,7 @@ class FilmModel:
             self.release_memory()
             if self._device.name == "CPU":
                 check_memory(self.memory_needed(*resolution, times), f"A pair of {size_text(frame)}")
-        network = self._compiled(*resolution)
+        network = self._pipeline(resolution)
         self._resolution = self._holding = resolution
         return network
 
@@ -325,14 +328,18 @@ class FilmModel:
     def _window(self, resolution: tuple[int, int]) -> tuple[int, int]:
         return window_for(self._configuration, resolution, self._precision, self._tile, self._winograd)
 
-    def _compile(self, height: int, width: int) -> FilmPipeline:
-        def read(name: str) -> ov.Model:
-            return core().read_model(self._folder / f"{name}.xml")
+    def _pipeline(self, resolution: tuple[int, int]) -> FilmPipeline:
+        return self._compiled(resolution, self._window(resolution))
 
-        resolution = (height, width)
-        models = CompiledModels(read, self._configuration, self._device.name, self._precision, resolution,
-                                self._window(resolution), self._folder / ".cache", self._winograd)
-        return FilmPipeline(models, self._configuration)
+
+def _compiled(folder: Path, configuration: FilmConfiguration, device: str, precision: str, winograd: bool,
+              resolution: tuple[int, int], window: tuple[int, int]) -> FilmPipeline:
+    """Return a model's network for padded frames of a resolution."""
+    def read(name: str) -> ov.Model:
+        return core().read_model(folder / f"{name}.xml")
+
+    models = CompiledModels(read, configuration, device, precision, resolution, window, folder / ".cache", winograd)
+    return FilmPipeline(models, configuration)
 
 
 def check_method(method: str, methods: Sequence[str] = METHODS) -> None:
