@@ -362,3 +362,15 @@ def test_few_resolutions_are_kept(model: FilmModel) -> None:
     for width in (8, 16, 24, 32, 40):
         model.interpolate(picture(8, width, 1), picture(8, width, 2))
     assert model._compiled.cache_info().currsize == model_module._KEPT_RESOLUTIONS
+
+
+def test_a_model_that_is_let_go_is_freed_at_once(small_folder: Path) -> None:
+    model, frame = FilmModel.load(small_folder, "CPU", "f32"), picture(64, 64)
+    model.interpolate(frame, frame)
+    network = weakref.ref(model._network(frame, 1))
+    gc.disable()
+    try:
+        del model
+        assert network() is None
+    finally:
+        gc.enable()
