@@ -55,10 +55,14 @@ class Pair:
 
 
 class FilmPipeline:
-    """A FILM for frames that are padded to one height and width."""
+    """A FILM for frames that are padded to one height and width.
 
-    def __init__(self, models: CompiledModels, configuration: FilmConfiguration) -> None:
-        self._models, self._configuration = models, configuration
+    Whoever compares precisions can leave fine flows as they are predicted: what refines them searches, and may leap at
+    the slightest difference to what is as good.
+    """
+
+    def __init__(self, models: CompiledModels, configuration: FilmConfiguration, refine: bool = True) -> None:
+        self._models, self._configuration, self._refine = models, configuration, refine
         self._height, self._width = models.resolution
         self._channels = encoding_channels(configuration)
         self._read_in_windows = {*models.inputs(FINE_FLOW), *models.inputs(FUSION)}
@@ -145,13 +149,14 @@ class FilmPipeline:
     def _refined(self, first: Encoding, last: Encoding, flows: Tensors) -> Tensors:
         """Return the fine levels' flows, found in the frames; these are small enough to be handled whole for that."""
         enlarged = self._run_coarse(FINE_FLOW, flows)
-        level_flows = refined(first.frame.data[0], last.frame.data[0],
-                              *(enlarged[f"{direction}_flow_0"].data[0] for direction in DIRECTIONS))
+        forward, backward = (enlarged[f"{direction}_flow_0"].data[0] for direction in DIRECTIONS)
+        if self._refine:
+            forward, backward = refined(first.frame.data[0], last.frame.data[0], forward, backward)
         found: Tensors = {}
         for level in range(self._configuration.fine_levels):
             found |= {f"{direction}_flow_{level}": ov.Tensor(flow[np.newaxis])
-                      for direction, flow in zip(DIRECTIONS, level_flows, strict=True)}
-            level_flows = halved(level_flows[0]), halved(level_flows[1])
+                      for direction, flow in zip(DIRECTIONS, (forward, backward), strict=True)}
+            forward, backward = halved(forward), halved(backward)
         return found
 
     def _run_coarse(self, name: str, inputs: Tensors) -> Tensors:

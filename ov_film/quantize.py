@@ -49,8 +49,8 @@ def quantize(folder: Path, pairs: Sequence[Pair], output: Path, on_progress: OnP
 
     Kernels and what convolutions read become 8-bit integers (NNCF, post-training quantization, min-max), except the
     convolutions that read or make flows or make colours. Of each three pairs the third is held back: on these the
-    int8 version must come to 40 dB or more against f32. Where it does not, the layers that hurt are found by halving
-    and stay in floating point.
+    int8 version must come to 40 dB or more against f32, where fine flows are not refined (see FilmPipeline). Where it
+    does not, the layers that hurt are found by halving and stay in floating point.
 
     Args:
         folder: a converted model.
@@ -184,7 +184,7 @@ class _Original:
         height, width = (-(-side // multiple) * multiple for side in self._held_back[0][0].shape[:2])
         compiled = CompiledModels(lambda name: models[name].clone() if name in models else self._read(name),
                                   self._manifest.configuration, "CPU", precision, (height, width), (height, width))
-        pipeline = FilmPipeline(compiled, self._manifest.configuration)
+        pipeline = FilmPipeline(compiled, self._manifest.configuration, refine=False)
         return [next(pipeline.frames(pipeline.pair(pipeline.encode(first), pipeline.encode(last)), [0.5]))
                 for first, last in self._held_back]
 
@@ -219,6 +219,8 @@ def _partly_quantized(original: _Original,
     models = {name: original.quantized(name, []) for name in MODELS}
     reached = original.psnr(models)
     chosen: dict[str, list[str]] = {name: [] for name in MODELS}
+    if reached < LEAST_PSNR:  # by the precision of floating point alone
+        return models, reached, chosen
     for name in sorted(MODELS, key=products.__getitem__, reverse=True):
         waiting = [list(original.layers[name])] if original.layers[name] else []
         while waiting:
