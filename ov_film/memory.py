@@ -11,9 +11,9 @@ from .network import encoding_channels, level_of
 from .tiles import Tile, window_size
 
 # Fitted to the peak of runs on a CPU. The layers' results at a time: so many encodings in f32, and so many bytes a
-# pixel whatever the channels, fewer where the finest level predicts no flow; what compiled models hold whatever the
+# pixel whatever the channels, fewer where fine levels predict no flow; what compiled models hold whatever the
 # resolution: bytes, and weights of 4 bytes.
-_LAYERS = {"f32": (3.6, 1040, 640), "bf16": (1.6, 790, 540), "f16": (1.6, 790, 540)}
+_LAYERS = {"f32": (3.6, 1040, 420), "bf16": (1.6, 790, 380), "f16": (1.6, 790, 380)}
 _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
 _WINOGRAD_WEIGHTS = {"f32": 4.6, "bf16": 3.6, "f16": 3.6}  # of 4 bytes: what use_winograd adds
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair, those kernels aside; a frame that needs more is worked on in windows
@@ -94,7 +94,7 @@ def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: 
     refining = _REFINING_BYTES * pixels if configuration.refines else 0
     coarse = round(encodings * _encoding_bytes(configuration, pixels, "f32", first=levels)) + refining
     fine = (round(encodings * _encoding_bytes(configuration, window_pixels, "f32", end=levels))
-            + (without_flow if configuration.image_levels else with_flow) * window_pixels)
+            + (without_flow if configuration.refines else with_flow) * window_pixels)
     if pixels == window_pixels:
         return coarse + fine
     return max(coarse + 4 * _encoding_bytes(configuration, window_pixels, precision, end=levels), fine)
