@@ -9,10 +9,13 @@ from fractions import Fraction
 from itertools import chain, pairwise
 from typing import Literal, NamedTuple, cast, get_args
 
+import numpy as np
+
 from .clip import Clip, Packet
 from .encoding import hides
 from .errors import FilmError
 from .parts import Part
+from .slowing import Samples, Slowed
 from .subtitles import add_subtitles, codec_to_convert_to, converted
 
 try:
@@ -32,11 +35,6 @@ _BIT_RATE_OF_CHANNEL = 80_000
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 # The coarsest steps that the time stamps of what is copied count in: AVI has some as long as a packet.
 _MOST_STEP = Fraction(1, 90_000)
-# FFmpeg's atempo slows down to half at a time.
-_LEAST_TEMPO = Fraction(1, 2)
-# Sound from it is early by so many seconds for each time its length that it grows; measured: 0.009 to 0.024 on music,
-# speech and noise, slowed down 2 to 8 times.
-_EARLY = Fraction(16, 1000)
 # What belongs to the source's file, not to what it shows.
 _FILE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 # What MP4 and MOV have a place for; other tags are written as QuickTime's keys, and then these are too.
@@ -364,32 +362,34 @@ def _stretched(frames: Iterator[av.AudioFrame], start: Fraction, stretch: Fracti
     if first is None:
         return
     graph = av.filter.Graph()
-    nodes = [graph.add_abuffer(sample_rate=first.sample_rate, format=first.format.name, layout=first.layout.name,
-                               time_base=first.time_base),
-             graph.add("aresample", f"{_RATE}:async=1:min_hard_comp=0.01"),
-             graph.add("apad", "pad_dur=0.5")]  # each atempo swallows the end
-    tempo = 1 / stretch
-    while tempo < 1:
-        nodes.append(graph.add("atempo", str(float(max(tempo, _LEAST_TEMPO)))))
-        tempo /= max(tempo, _LEAST_TEMPO)
-    # Short frames, so that the end can be cut where it belongs.
-    nodes += [graph.add("asetnsamples", f"{_RATE // 200}:p=0"), graph.add("abuffersink")]
-    graph.link_nodes(*nodes).configure()
-    late = lead + (stretch - 1) * _EARLY
-    done = round(((_seconds(first.pts or 0, first) - start) * stretch + late) * _RATE)
-    end = done
+    graph.link_nodes(graph.add_abuffer(sample_rate=first.sample_rate, format=first.format.name,
+                                       layout=first.layout.name, time_base=first.time_base),
+                     graph.add("aresample", f"{_RATE}:async=1:min_hard_comp=0.01:out_sample_fmt=fltp"),
+                     graph.add("abuffersink")).configure()
+    slowed = Slowed(first.layout.nb_channels, stretch)
+    begin = over = _seconds(first.pts or 0, first)
+    done = round(((begin - start) * stretch + lead) * _RATE)
     for frame in chain([first], frames, [None]):
         if frame:
             over = _seconds(frame.pts or 0, frame) + Fraction(frame.samples, frame.sample_rate)
-            end = round(((over - start) * stretch + late) * _RATE)
         graph.push(frame)
-        while True:
-            try:
-                slow = graph.pull()
-            except (BlockingIOError, av.EOFError):  # it wants more, or there is no more
-                break
-            if not isinstance(slow, av.AudioFrame) or done >= end:
-                continue
-            slow.time_base, slow.pts = Fraction(1, _RATE), done
-            done += slow.samples
-            yield slow
+        parts = [slowed.push(cast("Samples", heard.to_ndarray())) for heard in _pulled(graph)]
+        if not frame:
+            parts.append(slowed.finish(round((over - begin) * stretch * _RATE)))
+        for samples in parts:
+            if samples.size:
+                part = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", first.layout.name)
+                part.sample_rate, part.time_base, part.pts = _RATE, Fraction(1, _RATE), done
+                done += part.samples
+                yield part
+
+
+def _pulled(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:
+    """Yield the sound that is through a graph."""
+    while True:
+        try:
+            frame = graph.pull()
+        except (BlockingIOError, av.EOFError):  # it wants more, or there is no more
+            return
+        if isinstance(frame, av.AudioFrame):
+            yield frame
