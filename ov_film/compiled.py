@@ -119,7 +119,7 @@ class CompiledModels:
         steps = preprocess.PrePostProcessor(model)
         for place, ports in ((steps.input, model.inputs), (steps.output, model.outputs)):
             for port in ports:
-                if "features_" in port.any_name or "predictor_" in port.any_name:
+                if any(name in port.any_name for name in ("features_", "fused_", "predictor_")):
                     place(port.any_name).tensor().set_element_type(_TYPES[self.precision])
         return steps.build()
 

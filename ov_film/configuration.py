@@ -17,7 +17,8 @@ FilmTensors = dict[str, NDArray[np.float32]]
 TENSOR_NAME = re.compile(
     r"(?:.*?/)??((?:feat_net/sub_extractor/cfeat_conv_\d+"
     r"|predict_flow/flow_predictor_(?:\d+|shared)/conv_\d+"
-    r"|fusion/conv2d(?:_\d+)?)/(?:kernel|bias))")
+    r"|fusion/conv2d(?:_\d+)?"
+    r"|fusion/project_\d+)/(?:kernel|bias))")
 
 # The models that the network is built as (see network.py).
 FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
@@ -26,7 +27,6 @@ STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose resu
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
 _COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
-_IMAGES_ALONE = 2 * (3 + 2)  # channels that fusion aligns where it reads no features: both images and flows
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,13 @@ class FilmConfiguration:
             every coarser level.
         flow_convolutions: how many 3x3 convolutions each flow predictor has.
         fusion_filters: channels of each fusion level that has convolutions, the finest level first.
-        image_levels: finest levels at which fusion makes do with the images and reads no features. None in the released
+        image_levels: finest levels that are not encoded, at which fusion makes do with the images. None in the released
             network.
-        flow_level: the finest level whose flow is predicted: 0 in the released network, or `fine_levels`. Then what
-            is finer is found in the frames themselves (see refinement.py).
+        projections: channels that fusion reads of the features of each encoded level, the finest first, through a
+            1x1 convolution; none in the released network, which fuses all features as they are.
+        flow_level: the finest level whose flow is predicted: 0 in the released network, or `fine_levels` in one that
+            has projections. Then flows are predicted at the midpoint's pixels, and what is finer is found in the
+            frames themselves (see network.py and refinement.py).
         blends: whether the last convolution gives, beside colours, the logits of the warped images' shares in the
             frame; that of the colours is 0. Not so in the released network, whose colours are the frame.
     """
@@ -54,6 +57,7 @@ class FilmConfiguration:
     flow_convolutions: tuple[int, ...]
     fusion_filters: tuple[int, ...]
     image_levels: int = 0
+    projections: tuple[int, ...] = ()
     flow_level: int = 0
     blends: bool = False
 
@@ -74,7 +78,7 @@ class FilmConfiguration:
 
     @property
     def refines(self) -> bool:
-        """Whether the fine levels' flows are not predicted, but found in the frames (see refinement.py)."""
+        """Whether the fine levels' flows are not predicted, but found in the frames (see `flow_level`)."""
         return self.flow_level == self.fine_levels
 
     @property
@@ -90,7 +94,7 @@ class FilmConfiguration:
     @property
     def reach(self) -> int:
         """How far from a new frame's pixel the fine levels look, in pixels, the motion between the frames aside."""
-        encoder = sum(2 << level for level in range(self.fine_levels))
+        encoder = sum(2 << level for level in range(self.image_levels, self.fine_levels))
         flow = sum((self.flow_convolutions[self.predictor(level)] + 1) << level
                    for level in range(self.flow_level, self.fine_levels))
         fusion = sum(3 << level for level in range(self.fusion_levels - 1))
@@ -98,15 +102,22 @@ class FilmConfiguration:
 
     def features(self, level: int) -> int:
         """Channels of the feature pyramid at a level."""
-        return sum(self.feature_filters[:level + 1])
+        return sum(self.feature_filters[:max(0, level - self.image_levels + 1)])
 
     def fused_features(self, level: int) -> int:
         """Channels of the features that fusion reads at a level."""
-        return self.features(level) if level >= self.image_levels else 0
+        if level < self.image_levels or not self.projections:
+            return self.features(level)
+        return self.projections[level - self.image_levels]
 
     def predictor(self, level: int) -> int:
         """Which flow predictor (index into `flow_filters`) works at a level from `flow_level` on."""
         return min(level - self.flow_level, len(self.flow_filters) - 1)
+
+    def predictor_channels(self, level: int) -> int:
+        """Channels of what a frame's own features are made into for a level's flow predictor, before any warp."""
+        filters = self.flow_filters[self.predictor(level)]
+        return filters // 2 if self.refines else filters
 
     def subtree_stages(self, level: int) -> int:
         """How many stages the subtree has that begins at a level of the image pyramid."""
@@ -132,6 +143,7 @@ class FilmConfiguration:
         """Return what `as_json` gave; raises KeyError, TypeError or ValueError where it is something else."""
         widths = {name: tuple(int(width) for width in fields[name])
                   for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
+        widths["projections"] = tuple(int(width) for width in fields.get("projections", ()))
         return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
                    flow_level=int(fields.get("flow_level", 0)), blends=bool(fields.get("blends", False)), **widths)
 
@@ -153,13 +165,13 @@ def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors
         if match[1] in tensors:
             raise FilmError(f"The SavedModel holds {match[1]} twice: export the network alone.")
         tensors[match[1]] = array
-    numbers = sorted({_number(name) for name in tensors if name.startswith("fusion/")})
+    numbers = sorted({_number(name) for name in tensors if name.startswith("fusion/conv2d")})
     predictors = {name.split("/")[1] for name in tensors if name.startswith("predict_flow/")}
     # The shared one has the longest name, and of the numbers the longest and then the largest is the coarsest.
     coarsest = max(predictors, key=lambda name: (len(name), name), default=_SHARED_PREDICTOR)
 
     def canonical(name: str) -> str:
-        if name.startswith("fusion/"):
+        if name.startswith("fusion/conv2d"):
             return f"{fusion_name(numbers.index(_number(name)))}/{name.rsplit('/', 1)[1]}"
         return name.replace(f"/{coarsest}/", f"/{_SHARED_PREDICTOR}/")
 
@@ -169,6 +181,11 @@ def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors
 def fusion_name(convolution: int) -> str:
     """Return the name of fusion's convolution, counted from the finest level's first."""
     return f"fusion/conv2d_{convolution}" if convolution else "fusion/conv2d"
+
+
+def projection_name(level: int) -> str:
+    """Return the name of the convolution that projects a level's features for fusion."""
+    return f"fusion/project_{level}"
 
 
 def predictor_name(index: int, configuration: FilmConfiguration) -> str:
@@ -202,28 +219,23 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
     flow_level = min(own_predictors, default=0)
     predictors = [f"predict_flow/flow_predictor_{flow_level + index}" for index in range(len(own_predictors))]
     predictors.append(f"predict_flow/{_SHARED_PREDICTOR}")
+    projections = 1 if flow_level else 0  # 1x1 convolutions before the others
     fused = count(r"fusion/conv2d(_\d+)?") // 3
+    projected = sorted(int(match[1]) for name in tensors
+                       if (match := re.fullmatch(r"fusion/project_(\d+)/kernel", name)))
     configuration = FilmConfiguration(
         pyramid_levels=pyramid_levels,
         feature_filters=tuple(width(f"feat_net/sub_extractor/cfeat_conv_{2 * stage}")
                               for stage in range(count(r"feat_net/sub_extractor/cfeat_conv_\d+") // 2)),
-        flow_filters=tuple(width(f"{name}/conv_0") for name in predictors),
-        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 for name in predictors),
+        flow_filters=tuple(width(f"{name}/conv_{projections}") for name in predictors),
+        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 - projections for name in predictors),
         fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(fused)),
-        image_levels=_image_levels(tensors, fused),
+        image_levels=projected[0] if projected else 0,
+        projections=tuple(width(projection_name(level)) for level in projected),
         flow_level=flow_level,
         blends=width(fusion_name(3 * fused)) == _BLENDING_OUTPUTS)
     _check(tensors, configuration)
     return configuration
-
-
-def _image_levels(tensors: FilmTensors, fused: int) -> int:
-    """Return how many of the fused levels' joining convolutions read no more than images, flows and the level below."""
-    def reads_images_alone(level: int) -> bool:
-        *_, inputs, outputs = tensors[f"{fusion_name(3 * level + 1)}/kernel"].shape
-        return bool(inputs - outputs == _IMAGES_ALONE)
-
-    return next((level for level in range(fused) if not reads_images_alone(level)), fused)
 
 
 def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
@@ -239,9 +251,11 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
     if configuration.flow_level not in (0, configuration.fine_levels):
         raise FilmError(f"The model's finest flow predictor is of level {configuration.flow_level}, where it has to be "
                         f"of level 0 or {configuration.fine_levels}: give it the SavedModel of google/film.")
-    if configuration.image_levels >= configuration.fine_levels:
-        raise FilmError(f"The model fuses {configuration.image_levels} levels without features, where fewer than "
-                        f"{configuration.fine_levels} can be: give it the SavedModel of google/film.")
+    projections = configuration.fusion_levels - configuration.image_levels if configuration.refines else 0
+    if configuration.image_levels >= configuration.fine_levels or len(configuration.projections) != projections:
+        raise FilmError(f"The model projects the features of {len(configuration.projections)} levels from level "
+                        f"{configuration.image_levels} on, where fusion would read {projections}: give it the "
+                        "SavedModel of google/film.")
     expected = expected_shapes(configuration)
     for name, shape in expected.items():
         found = tensors[name].shape if name in tensors else "none"
@@ -276,11 +290,16 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
     for level in range(configuration.flow_level, configuration.pyramid_levels):
         index = configuration.predictor(level)
         name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
-        channels = 2 * configuration.features(level)
-        for step in range(configuration.flow_convolutions[index]):
+        channels, first, outputs = 2 * configuration.features(level), 0, 2
+        if configuration.refines:  # both directions at once, from projected features and the flows so far
+            convolution(f"{name}/conv_0", 1, configuration.features(level), filters // 2)
+            channels, first, outputs = 2 * (filters // 2) + 4, 1, 4
+        for step in range(first, first + configuration.flow_convolutions[index]):
             channels = convolution(f"{name}/conv_{step}", 3, channels, filters)
         channels = convolution(f"{name}/conv_{step + 1}", 1, channels, filters // 2)
-        convolution(f"{name}/conv_{step + 2}", 1, channels, 2)
+        convolution(f"{name}/conv_{step + 2}", 1, channels, outputs)
+    for level, filters in enumerate(configuration.projections, start=configuration.image_levels):
+        shapes[f"{projection_name(level)}/kernel"] = (1, 1, configuration.features(level), filters)
     aligned = [2 * (3 + configuration.fused_features(level) + 2) for level in range(configuration.fusion_levels)]
     channels = aligned[-1]
     for level in reversed(range(configuration.fusion_levels - 1)):

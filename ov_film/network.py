@@ -13,10 +13,14 @@ pyramid's levels are small enough to be handled whole, so that the fine levels c
                      blends (see configuration.py), of the time too
 
 Every tensor between them is (1,h,w,channels). image_i is level i of the image pyramid and features_i of the feature
-pyramid, at the fused levels behind image_i, as both are warped alike there; at the image levels (see configuration.py)
-fusion reads image_i alone. predictor_i is what a frame's own features add to the first convolution of level i's flow
-predictor, which reads them beside the other frame's warped ones and is linear. Flows are (x, y) in pixels of their
-level.
+pyramid, at the fused levels behind image_i, as both are warped alike there. predictor_i is what a frame's own features
+add to the first convolution of level i's flow predictor, which reads them beside the other frame's warped ones and is
+linear. Flows are (x, y) in pixels of their level.
+
+The released network predicts each flow at the pixels of the frame that it begins in, though the new frame reads it at
+its own. Where flows are refined they are predicted at the midpoint's pixels, as in RIFE (Huang et al., ECCV 2022), both
+at once; predictor_i is then a projection of a frame's features, which is all that is read of them. Fusion reads
+projections too there, fused_i, behind image_i, or image_i alone at the image levels (see configuration.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +39,7 @@ from .configuration import (
     FilmTensors,
     fusion_name,
     predictor_name,
+    projection_name,
 )
 from .layers import Layers, Node, parameter
 
@@ -46,23 +51,28 @@ _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 def encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
     """Return the names of all that an encoding holds, in order, with their channels."""
-    images = {*range(configuration.image_levels), configuration.fine_levels - 1}
-    return ({f"image_{level}": 3 for level in sorted(images)}
-            | {f"features_{level}": _images(configuration, level) + configuration.features(level)
-               for level in range(configuration.image_levels, configuration.pyramid_levels)}
-            | {f"predictor_{level}": configuration.flow_filters[configuration.predictor(level)]
-               for level in range(configuration.flow_level, configuration.pyramid_levels)})
+    stitched, fused = configuration.stitched_level, range(configuration.image_levels, configuration.fusion_levels)
+    channels = {f"image_{level}": 3 for level in sorted({*range(configuration.image_levels), stitched})}
+    if configuration.refines:
+        channels |= {f"features_{stitched}": configuration.features(stitched)}
+        channels |= {f"fused_{level}": 3 + configuration.fused_features(level) for level in fused}
+    else:
+        channels |= {f"features_{level}": _images(configuration, level) + configuration.features(level)
+                     for level in range(configuration.pyramid_levels)}
+    return channels | {f"predictor_{level}": configuration.predictor_channels(level)
+                       for level in range(configuration.flow_level, configuration.pyramid_levels)}
 
 
 def fused_names(configuration: FilmConfiguration) -> list[str]:
     """Return the names of the parts of an encoding that are fused, finest level first."""
-    return [f"{'image' if level < configuration.image_levels else 'features'}_{level}"
+    encoded = "fused" if configuration.refines else "features"
+    return [f"{'image' if level < configuration.image_levels else encoded}_{level}"
             for level in range(configuration.fusion_levels)]
 
 
 def _images(configuration: FilmConfiguration, level: int) -> int:
     """Return how many channels of an image lie before a level's features."""
-    return 3 if level < configuration.fusion_levels else 0
+    return 3 if level < configuration.fusion_levels and not configuration.refines else 0
 
 
 def level_of(name: str) -> int:
@@ -94,21 +104,25 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
     for level in levels:
         image = _halve_image(image) if level else image
         colours = _transpose(image, _NCHW)
+        encoding[f"image_{level}"] = colours
+        if level < configuration.image_levels:
+            continue
         below = [colours, *(_halve(stage) for stage in stages)][:len(configuration.feature_filters)]
         stages = []
         for stage, net in enumerate(below):
             for convolution in (2 * stage, 2 * stage + 1):
                 net = layers.activated(net, f"feat_net/sub_extractor/cfeat_conv_{convolution}")
             stages.append(net)
-        encoding[f"image_{level}"] = colours
-        if level < configuration.image_levels:
-            continue
         joined = _concatenate(stages)
         encoding[f"features_{level}"] = (_concatenate([colours, *stages]) if _images(configuration, level) else joined)
+        if configuration.refines and level < configuration.fusion_levels:
+            projected = layers.convolution(joined, projection_name(level), bias=False)
+            encoding[f"fused_{level}"] = ops.concat([colours, projected], 1)
         if level >= configuration.flow_level:
             name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
             own = slice(0, configuration.features(level))
-            encoding[f"predictor_{level}"] = layers.convolution(joined, name, inputs=own)
+            encoding[f"predictor_{level}"] = (layers.activated(joined, name) if configuration.refines
+                                              else layers.convolution(joined, name, inputs=own))
     outputs = {name: _transpose(encoding[name], _NHWC) for name in encoding_channels(configuration) if name in encoding}
     return _model(outputs, inputs, COARSE_ENCODER if levels[0] else FINE_ENCODER)
 
@@ -116,7 +130,8 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
 def _stages(features: Node, configuration: FilmConfiguration, level: int) -> list[Node]:
     """Return the stages of the subtrees that a level's features are made of."""
     images = _images(configuration, level)
-    channels = [images, *configuration.feature_filters[:level + 1]][0 if images else 1:]
+    filters = configuration.feature_filters[:level - configuration.image_levels + 1]
+    channels = [images, *filters] if images else list(filters)
     parts = list(ops.variadic_split(features, np.int64(1), np.array(channels, np.int64)).outputs())
     return parts[1 if images else 0:]
 
@@ -126,7 +141,7 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
     layers = Layers(tensors)
     predicted = range(max(levels[0], configuration.flow_level), levels[-1] + 1)
     channels = {name: count for name, count in encoding_channels(configuration).items()
-                if level_of(name) in predicted and not name.startswith("image_")}
+                if level_of(name) in predicted and not name.startswith(("image_", "fused_"))}
     first, last = ({name: parameter(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS)
     above = [] if levels[-1] == configuration.pyramid_levels - 1 else [
         parameter(f"{direction}_flow_{levels[-1] + 1}", 2) for direction in DIRECTIONS]
@@ -140,9 +155,9 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
     for level in reversed(levels):
         upsampled = [_double_flow(flow) for flow in flows]
         if level in predicted:
-            flows = [_predicted_flow(layers, configuration, level, *parts)
-                     for parts in zip((first, last), (last, first), upsampled or (None, None), strict=True)]
-            flows = _agreed(*flows) if configuration.refines else flows
+            flows = (_midpoint_flows(layers, configuration, level, (first, last), upsampled) if configuration.refines
+                     else [_predicted_flow(layers, configuration, level, *parts)
+                           for parts in zip((first, last), (last, first), upsampled or (None, None), strict=True)])
         else:
             flows = upsampled
         if level in needed:
@@ -168,6 +183,29 @@ def _predicted_flow(layers: Layers, configuration: FilmConfiguration, level: int
         net = layers.activated(net, f"{name}/conv_{step}")
     residual = layers.convolution(net, f"{name}/conv_{last_step}")
     return residual if upsampled is None else ops.add(residual, upsampled)
+
+
+def _midpoint_flows(layers: Layers, configuration: FilmConfiguration, level: int, ends: Sequence[Mapping[str, Node]],
+                    upsampled: Sequence[Node]) -> list[Node]:
+    """Return both flows (1,2,h,w) of a level at the midpoint's pixels; those of the level above give a first guess."""
+    index = configuration.predictor(level)
+    name, projected = predictor_name(index, configuration), configuration.predictor_channels(level)
+    parts = [end[f"predictor_{level}"] for end in ends]
+    if upsampled:
+        halfway = (_transpose(ops.multiply(flow, np.float32(0.5)), _NHWC) for flow in reversed(upsampled))
+        parts = [layers.sample(part, flow, level) for part, flow in zip(parts, halfway, strict=True)]
+    net = layers.convolution(_joined(parts), f"{name}/conv_1", inputs=slice(0, 2 * projected))
+    if upsampled:  # told apart, as in fusion
+        by_flow = layers.convolution(ops.concat(list(upsampled), 1), f"{name}/conv_1",
+                                     inputs=slice(2 * projected, None), bias=False)
+        net = ops.add(by_flow, net)
+    net = refined = layers.leaky_relu(net)
+    last_step = configuration.flow_convolutions[index] + 2
+    for step in range(2, last_step - 1):
+        refined = layers.activated(refined, f"{name}/conv_{step}")
+    net = layers.activated(ops.add(net, refined), f"{name}/conv_{last_step - 1}")
+    residuals = ops.split(layers.convolution(net, f"{name}/conv_{last_step}"), np.int64(1), 2).outputs()
+    return [ops.add(*parts) for parts in zip(residuals, upsampled, strict=True)] if upsampled else list(residuals)
 
 
 def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:
@@ -218,17 +256,6 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         warped = [part if configuration.image_levels else _transpose(part, _NCHW) for part in aligned[0][0]]
         frame = _blended(frame, warped, time)
     return _model({"frame": _transpose(frame, _NHWC)} | layers.exact, inputs, FUSION)
-
-
-def _agreed(forward: Node, backward: Node) -> list[Node]:
-    """Return two flows (1,2,h,w), made each other's opposite where they nearly are.
-
-    Their errors are independent, so that the mean has less of them; where they differ, something is covered.
-    """
-    half = ops.multiply(ops.add(forward, backward), np.float32(0.5))
-    squared = ops.reduce_sum(ops.multiply(half, half), np.array([1], np.int64), True)
-    shared = ops.multiply(half, ops.exp(ops.negative(squared)))
-    return [ops.subtract(flow, shared) for flow in (forward, backward)]
 
 
 def _blended(made: Node, warped: Sequence[Node], time: Node) -> Node:

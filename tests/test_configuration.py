@@ -10,7 +10,8 @@ from ov_film.errors import FilmError
 
 RELEASED = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 512))
 SMALL = FilmConfiguration(4, (4, 8), (4, 6), (2, 3), (4, 6))
-LITE = FilmConfiguration(5, (4, 8), (6, 8), (2, 3), (4, 6), image_levels=1, flow_level=3, blends=True)
+LITE = FilmConfiguration(5, (4, 8), (6, 8), (2, 3), (4, 6), image_levels=1, projections=(3, 5), flow_level=3,
+                         blends=True)
 
 
 def tensors_of(configuration: FilmConfiguration) -> FilmTensors:
@@ -35,7 +36,7 @@ def test_a_configuration_survives_json(configuration: FilmConfiguration) -> None
 
 def test_a_configuration_stored_before_there_were_image_levels_is_the_released_kind() -> None:
     fields = RELEASED.as_json()
-    del fields["image_levels"], fields["flow_level"], fields["blends"]
+    del fields["image_levels"], fields["projections"], fields["flow_level"], fields["blends"]
     assert FilmConfiguration.from_json(fields) == RELEASED
 
 
@@ -43,7 +44,8 @@ def test_image_levels_have_no_features_in_fusion_and_finer_levels_than_the_flow_
     shapes = expected_shapes(LITE)
     predictors = {name.split("/")[1] for name in shapes if name.startswith("predict_flow/")}
     assert predictors == {"flow_predictor_3", "flow_predictor_shared"}
-    assert shapes["predict_flow/flow_predictor_3/conv_0/kernel"] == (3, 3, 2 * (4 + 8), 6)
+    assert shapes["predict_flow/flow_predictor_3/conv_0/kernel"] == (1, 1, 4 + 8, 3)
+    assert shapes["predict_flow/flow_predictor_3/conv_1/kernel"] == (3, 3, 2 * 3 + 4, 6)
     assert shapes["fusion/conv2d_1/kernel"] == (3, 3, 2 * (3 + 2) + 4, 4)
     assert shapes["fusion/conv2d_6/kernel"] == (1, 1, 4, 5)
 
@@ -56,8 +58,9 @@ def test_a_finest_flow_of_a_level_between_is_refused(flow_level: int) -> None:
 
 
 def test_fusion_that_reads_no_features_at_any_fine_level_is_refused() -> None:
-    configuration = FilmConfiguration(7, (4,), (4, 4), (1, 1), (4, 4, 4), image_levels=3)
-    with pytest.raises(FilmError, match="fuses 3 levels without features, where fewer than 3 can be"):
+    configuration = FilmConfiguration(7, (4,), (4, 4), (1, 1), (4, 4, 4), image_levels=3, projections=(2,),
+                                      flow_level=3)
+    with pytest.raises(FilmError, match="projects the features of 1 levels from level 3 on, where fusion would read 1"):
         read_configuration(tensors_of(configuration), 7)
 
 

@@ -19,6 +19,7 @@ from ov_film.refinement import halved, refined
 
 from .warping import warp
 
+REFINING_STEPS = 4  # convolutions of a midpoint predictor whose result is added to what they begin with
 DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
 
 
@@ -27,15 +28,16 @@ class FilmConfig:
     """Widths and depths; the defaults are film_lite's.
 
     The released network has 64 filters, flow filters 32, 64, 128, 256, fusion filters 64, 128, 256, 512, no image
-    levels, and blends nothing.
+    levels, fuses all features, and blends nothing.
     """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (64, 128)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = (96, 96)  # per own flow predictor, then of the shared one
     fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
-    image_levels: int = 1  # finest levels that fuse images without features
+    image_levels: int = 1  # finest levels that are not encoded: fusion reads images alone there
+    projections: tuple[int, ...] = (8, 16, 16, 16)  # of features for fusion, per encoded level; none: as they are
     flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
 
@@ -50,11 +52,16 @@ class FilmConfig:
 
     def aligned_channels(self, level: int) -> int:
         """What fusion reads at a level: image, features and flow of both frames."""
-        return 2 * (3 + (self.feature_channels(level) if level >= self.image_levels else 0) + 2)
+        fused = self.projections[level - self.image_levels] if self.projections else self.feature_channels(level)
+        return 2 * (3 + (fused if level >= self.image_levels else 0) + 2)
 
     def feature_channels(self, level: int) -> int:
         """Channels of the features at a level, over all encoder stages that reach it."""
-        return sum(self.filters << stage for stage in range(min(level + 1, self.stages)))
+        return sum(self.filters << stage for stage in range(self.stages_at(level)))
+
+    def stages_at(self, level: int) -> int:
+        """Stages of the encoder that reach a level, each from as many levels above it."""
+        return max(0, min(level - self.image_levels + 1, self.stages))
 
 
 @dataclass
@@ -63,7 +70,7 @@ class FilmOutput:
 
     image: Tensor  # (B,3,H,W), the midpoint, about [0,1], not clamped
     warped: list[tuple[Tensor, Tensor]]  # per fusion level both frames at the midpoint, (B,3,h,w)
-    flows: list[Tensor]  # per level (2B,2,h,w), x and y in its pixels: first to last, then last to first
+    flows: list[Tensor]  # per level (2B,2,h,w), x and y in its pixels: first to last, then last to first (see Film)
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
@@ -74,15 +81,6 @@ def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
 def doubled(flow: Tensor) -> Tensor:
     """Flow (B,2,h,w) at twice the size, in pixels of that."""
     return F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False) * 2
-
-
-def agreed(flows: Tensor) -> Tensor:
-    """Flows (2B,2,H,W), forward before backward, made each other's opposite where they nearly are.
-
-    Errors of the two are independent and their mean has less; where they differ, something is covered.
-    """
-    half = (flows + swap(flows)) / 2
-    return flows - half * torch.exp(-half.square().sum(1, keepdim=True))
 
 
 @torch.no_grad()
@@ -105,6 +103,42 @@ def swap(tensor: Tensor) -> Tensor:
     return torch.roll(tensor, tensor.shape[0] // 2, 0)
 
 
+def source_predictor(features: int, width: int) -> nn.Sequential:
+    """Make the released network's predictor: from own features and the other frame's to a residual flow."""
+    return nn.Sequential(
+        convolution(2 * features, width),
+        convolution(width, width),
+        convolution(width, width),
+        convolution(width, width // 2, 1),
+        nn.Sequential(nn.Conv2d(width // 2, 2, 1)),
+    )
+
+
+class MidpointPredictor(nn.Module):
+    """Finds what flows lack at the midpoint's own pixels, in both frames' features, brought there by them."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.project = convolution(features, width // 2, 1)
+        self.join = convolution(width + 4, width)
+        self.refine = nn.Sequential(*(convolution(width, width) for _ in range(REFINING_STEPS)))
+        self.reduce = convolution(width, width // 2, 1)
+        self.residual = nn.Conv2d(width // 2, 4, 1)
+        nn.init.normal_(self.residual.weight, 0, 1e-3)  # begin with almost no motion
+        nn.init.zeros_(self.residual.bias)
+
+    def forward(self, features: Tensor, flow: Tensor) -> Tensor:
+        """Features (2B,C,h,w), first frames before last ones, and flows (2B,2,h,w), forward first -> flows."""
+        brought = warp(self.project(features), swap(flow) / 2)
+        net = self.join(torch.cat([*brought.chunk(2), *flow.to(brought.dtype).chunk(2)], 1))
+        net = self.residual(self.reduce(net + self.refine(net))).float()
+        return flow + torch.cat(net.chunk(2, 1))
+
+    def layers(self) -> list[nn.Conv2d]:
+        """The convolutions, in order."""
+        return [layer[0] for layer in (self.project, self.join, *self.refine, self.reduce)] + [self.residual]
+
+
 class Film(nn.Module):
     """Two frames in, the frame half-way between them out."""
 
@@ -117,14 +151,12 @@ class Film(nn.Module):
             for before, width in pairwise(widths)
         )
         self.predictors = nn.ModuleList(
-            nn.Sequential(
-                convolution(2 * c.feature_channels(c.flow_level + index), width),
-                convolution(width, width),
-                convolution(width, width),
-                convolution(width, width // 2, 1),
-                nn.Sequential(nn.Conv2d(width // 2, 2, 1)),
-            )
+            (MidpointPredictor if c.flow_level else source_predictor)(c.feature_channels(c.flow_level + index), width)
             for index, width in enumerate(c.flow_filters)
+        )
+        self.projections = nn.ModuleList(  # of the features that are fused, from fine to coarse
+            nn.Conv2d(c.feature_channels(level), width, 1, bias=False)
+            for level, width in enumerate(c.projections, start=c.image_levels)
         )
         self.fusion = nn.ModuleList()  # from coarse to fine
         inputs = c.aligned_channels(c.fusion_levels - 1)
@@ -137,9 +169,6 @@ class Film(nn.Module):
         if c.blends:  # begin with little but the mean of both warped frames
             nn.init.zeros_(self.head.weight[3:])
             nn.init.ones_(self.head.bias[3:])
-        for predictor in self.predictors:  # begin with almost no motion
-            nn.init.normal_(predictor[-1][0].weight, 0, 1e-3)
-            nn.init.zeros_(predictor[-1][0].bias)
 
     def encode(self, frames: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Frames (B,3,H,W) -> image pyramid and feature pyramid, finest level first."""
@@ -150,32 +179,34 @@ class Film(nn.Module):
         subtrees: list[list[Tensor]] = []
         for level, head in enumerate(images):
             subtree: list[Tensor] = []
-            for stage in range(min(c.levels - level, c.stages)):
+            for stage in range(min(c.levels - level, c.stages) if level >= c.image_levels else 0):
                 head = self.encoder[stage](F.avg_pool2d(head, 2) if stage else head)
                 subtree.append(head)
             subtrees.append(subtree)
         features = [
-            torch.cat([subtrees[level - stage][stage] for stage in range(min(level + 1, c.stages))], 1)
-            for level in range(c.levels)
+            torch.cat([image[:, :0], *(subtrees[level - stage][stage] for stage in range(c.stages_at(level)))], 1)
+            for level, image in enumerate(images)
         ]
         return images, features
 
     def estimate_flows(self, images: list[Tensor], features: list[Tensor], finest: int = 0) -> list[Tensor]:
         """Pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput, from a finest level on."""
+        c = self.config
         flows: list[Tensor] = []
-        for level in reversed(range(finest, self.config.levels)):
-            own, other = features[level], swap(features[level])
-            if flows:
-                flow = doubled(flows[-1])
-                if level < self.config.flow_level:
-                    flows.append(flow)
-                    continue
-                other = warp(other, flow)
-            residual = self.predictors[self.config.predictor(level)](torch.cat([own, other], 1)).float()
-            flow = flow + residual if flows else residual
-            flows.append(agreed(flow) if self.config.flow_level else flow)
-        if self.config.flow_level and not finest:
-            flows[-self.config.flow_level :] = refined_levels(images[0], flows[-1], self.config.flow_level)[::-1]
+        for level in reversed(range(finest, c.levels)):
+            flow = doubled(flows[-1]) if flows else torch.zeros_like(features[level][:, :2])
+            if level < c.flow_level:
+                flows.append(flow)
+                continue
+            predictor = self.predictors[c.predictor(level)]
+            if c.flow_level:
+                flows.append(predictor(features[level], flow))
+            else:
+                other = swap(features[level])
+                other = warp(other, flow) if flows else other
+                flows.append(flow + predictor(torch.cat([features[level], other], 1)).float())
+        if c.flow_level and not finest:
+            flows[-c.flow_level :] = refined_levels(images[0], flows[-1], c.flow_level)[::-1]
         return flows[::-1]
 
     def forward(self, first: Tensor, last: Tensor) -> FilmOutput:
@@ -190,8 +221,10 @@ class Film(nn.Module):
         for level in range(self.config.fusion_levels):
             forward, backward = flows[level].chunk(2)
             moved = torch.cat([backward * time, forward * (1 - time)])  # the first frame is read by the backward flow
-            read = [images[level], *([features[level]] if level >= self.config.image_levels else [])]
-            pair = warp(torch.cat(read, 1), moved)
+            encoded = features[level]
+            if self.projections and level >= self.config.image_levels:
+                encoded = self.projections[level - self.config.image_levels](encoded)
+            pair = warp(torch.cat([images[level], encoded.to(images[level].dtype)], 1), moved)
             aligned.append(torch.cat([*pair.chunk(2), *moved.to(pair.dtype).chunk(2)], 1))
             before, after = pair[:, :3].chunk(2)
             warped.append((before, after))
@@ -220,8 +253,11 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
     for index, predictor in enumerate(model.predictors):
         own = index < len(model.predictors) - 1
         part = f"flow_predictor_{index + model.config.flow_level if own else 'shared'}"
-        for k, layer in enumerate(predictor):
-            yield f"predict_flow/{part}/conv_{k}", layer[0]
+        layers = predictor.layers() if model.config.flow_level else [layer[0] for layer in predictor]
+        for k, layer in enumerate(layers):
+            yield f"predict_flow/{part}/conv_{k}", layer
+    for level, layer in enumerate(model.projections, start=model.config.image_levels):
+        yield f"fusion/project_{level}", layer
     coarsest = model.config.fusion_levels - 1
     for step, (upsampled, join, refine) in enumerate(model.fusion):
         for k, layer in enumerate((upsampled, join[0], refine[0])):
@@ -234,10 +270,10 @@ def film_tensors(model: Film) -> dict[str, npt.NDArray[np.float32]]:
     """Tensors as a SavedModel names and lays them out: kernels (H,W,I,O), biases (O,), float32."""
     tensors = {}
     for name, layer in named_layers(model):
-        assert layer.bias is not None
         kernel = layer.weight.detach().float().cpu().permute(2, 3, 1, 0)
         tensors[f"{name}/kernel"] = kernel.contiguous().numpy()
-        tensors[f"{name}/bias"] = layer.bias.detach().float().cpu().numpy()
+        if layer.bias is not None:
+            tensors[f"{name}/bias"] = layer.bias.detach().float().cpu().numpy()
     return tensors
 
 
@@ -249,16 +285,16 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
 
     own = sorted({int(number) for name in tensors for number in re.findall(r"flow_predictor_(\d+)/", name)})
     predictors = [*(f"flow_predictor_{number}" for number in own), "flow_predictor_shared"]
-    convolutions = [sum(name.startswith(part) for name in tensors) // 2 for part in ("feat_net/", "fusion/")]
+    convolutions = [sum(name.startswith(part) for name in tensors) // 2 for part in ("feat_net/", "fusion/conv2d")]
     fused = [f"fusion/conv2d_{3 * level}" if level else "fusion/conv2d" for level in range(convolutions[1] // 3)]
-    joining = [tensors[f"fusion/conv2d_{3 * level + 1}/kernel"].shape for level in range(len(fused))]
-    image_levels = sum(inputs - outputs == 2 * (3 + 2) for *_, inputs, outputs in joining)
+    projected = sorted(int(number) for name in tensors for number in re.findall(r"fusion/project_(\d+)/", name))
     return FilmConfig(
         filters=outputs("feat_net/sub_extractor/cfeat_conv_0"),
-        flow_filters=tuple(outputs(f"predict_flow/{name}/conv_0") for name in predictors),
+        flow_filters=tuple(outputs(f"predict_flow/{name}/conv_1") for name in predictors),
         fusion_filters=tuple(outputs(name) for name in fused),
         stages=convolutions[0] // 2,
-        image_levels=image_levels,
+        image_levels=projected[0] if projected else 0,
+        projections=tuple(outputs(f"fusion/project_{level}") for level in projected),
         flow_level=own[0] if own else 0,
         blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 5,
     )
@@ -267,27 +303,17 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
 def fill(model: Film, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
     """Take over the layers whose tensors fit; the others stay as they are.
 
-    A network that fuses features at more levels gives its kernels less these inputs, and one that blends nothing
-    gives its colours. Where it has fewer flow predictors, a level's own takes over those of the shared one; where they
-    are narrower, the layer has their channels first and reads none of the others, so that it predicts what they did.
+    A network that blends nothing gives its colours.
     """
     with torch.no_grad():
         for name, layer in named_layers(model):
             if f"{name}/kernel" not in tensors:
-                name = re.sub(r"flow_predictor_\d+", "flow_predictor_shared", name)
+                continue
             kernel = torch.from_numpy(tensors[f"{name}/kernel"]).permute(3, 2, 0, 1)
-            bias = torch.from_numpy(tensors[f"{name}/bias"])
-            outputs, inputs = kernel.shape[:2]
-            surplus = inputs - layer.weight.shape[1]
-            if surplus > 0 and name.startswith("fusion/"):
-                image, features = torch.arange(3), surplus // 2
-                kernel = kernel[:, torch.cat([image, image + 3 + features, torch.arange(6 + surplus, inputs)])]
-            narrower = name.startswith("predict_flow/") and surplus <= 0 and outputs <= layer.weight.shape[0]
-            if narrower or layer is model.head or kernel.shape == layer.weight.shape:
-                assert layer.bias is not None
-                layer.weight[:outputs, : kernel.shape[1]] = kernel
-                layer.weight[:outputs, kernel.shape[1] :] = 0
-                layer.bias[:outputs] = bias
+            if layer is model.head or kernel.shape == layer.weight.shape:
+                layer.weight[: len(kernel)] = kernel
+                if layer.bias is not None:
+                    layer.bias[: len(kernel)] = torch.from_numpy(tensors[f"{name}/bias"])
 
 
 def load_film(path: Path) -> Film:

@@ -64,6 +64,30 @@ def true_flow(start: Matrix, end: Matrix, size: int) -> Floats:
     return np.stack([delta[row, 0] * x + delta[row, 1] * y + delta[row, 2] for row in (0, 1)])
 
 
+def found_flows(triplet: Triplet) -> Floats:
+    """Find the flows of a real triplet on its middle frame's pixels, first to last and the reverse: (2,2,S,S).
+
+    Each is twice the flow from the middle to an end, by dense inverse search at half the size; NaN where the search
+    back from that end doesn't lead to where it came from.
+    """
+    size = triplet.shape[1] // 2
+    first, middle, last = (
+        cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (size, size), interpolation=cv2.INTER_AREA)
+        for frame in triplet
+    )
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    flows = []
+    for end in (last, first):
+        flow = search.calc(middle, end, None)
+        there = (x + flow[..., 0], y + flow[..., 1])
+        back = cv2.remap(search.calc(end, middle, None), *there, cv2.INTER_LINEAR, borderValue=(1e3, 1e3))
+        astray = np.linalg.norm(flow + back, axis=2) > 0.5 + 0.05 * np.linalg.norm(flow, axis=2)
+        flow[astray] = np.nan
+        flows.append(flow.repeat(2, 0).repeat(2, 1).transpose(2, 0, 1) * 4)
+    return np.stack(flows)
+
+
 def draw_shape(rng: np.random.Generator, size: int) -> Floats:
     """Draw an object's outline, (size,size) in [0,1]: a polygon, an ellipse, thin bars or a spoked wheel."""
     mask = np.zeros((size, size), np.float32)
@@ -116,16 +140,17 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         return self.begin + (1 - self.begin) * step / self.steps
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Step -> frames (2n,3,3,S,S) in [0,1], n real triplets first, and the flows of the n synthetic ones.
+        """Step -> frames (2n,3,3,S,S) in [0,1], n real triplets first, and their flows.
 
-        Flows are (n,2,2,S,S): first to last on the first frame's pixels, then the reverse; x and y in pixels.
+        Flows are (2n,2,2,S,S), on the middle frame's pixels: first to last, then the reverse; x and y in pixels. Those
+        of real triplets are found between the middle and either end, and NaN where they are not to be trusted.
         """
         cv2.setNumThreads(0)
         self.rng = np.random.default_rng((self.seed, step))
         progress = self.progress(step)
         stage = [stage for stage in self.stages if stage.begins <= progress][-1]
         triplets = [self._flipped(self._real(stage.size, progress)) for _ in range(stage.each)]
-        flows = []
+        flows = [found_flows(triplet) for triplet in triplets]
         for _ in range(stage.each):
             triplet, flow = self._synthetic(stage.size, progress)
             triplets.append(triplet)
@@ -200,7 +225,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         middle = np.full(2, size / 2, np.float32)
         maps = [camera.matrix(time, centre, middle, zoom) for time in TIMES]
         frames = [self._move(photo, m, size).astype(np.float32) for m in maps]
-        flows = np.stack([true_flow(maps[0], maps[2], size), true_flow(maps[2], maps[0], size)])
+        flows = np.stack([2 * true_flow(maps[1], end, size) for end in (maps[2], maps[0])])
         for _ in range(0 if rng.random() < 0.3 else int(rng.integers(1, 6))):
             texture, shape = self._crop_of_photo(size), draw_shape(rng, size)
             if rng.random() < 0.25:  # plain things: poles, clothes, letters
@@ -212,9 +237,8 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             alphas = [cv2.warpAffine(shape, m[:2], (size, size)) for m in maps]
             for frame, m, alpha in zip(frames, maps, alphas, strict=True):
                 frame += (self._move(texture, m, size) - frame) * alpha[..., None]
-            for k, (start, end) in enumerate(((0, 2), (2, 0))):
-                flow = true_flow(maps[start], maps[end], size)
-                flows[k] = np.where(alphas[start] > 0.5, flow, flows[k])
+            for k, end in enumerate((2, 0)):
+                flows[k] = np.where(alphas[1] > 0.5, 2 * true_flow(maps[1], maps[end], size), flows[k])
         return self._as_filmed(frames), flows
 
     @staticmethod
