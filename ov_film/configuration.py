@@ -290,14 +290,14 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
     for level in range(configuration.flow_level, configuration.pyramid_levels):
         index = configuration.predictor(level)
         name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
-        channels, first, outputs = 2 * configuration.features(level), 0, 2
-        if configuration.refines:  # both directions at once, from projected features and the flows so far
+        channels, first = 2 * configuration.features(level), 0
+        if configuration.refines:
             convolution(f"{name}/conv_0", 1, configuration.features(level), filters // 2)
-            channels, first, outputs = 2 * (filters // 2) + 4, 1, 4
+            channels, first = 2 * (filters // 2), 1
         for step in range(first, first + configuration.flow_convolutions[index]):
             channels = convolution(f"{name}/conv_{step}", 3, channels, filters)
         channels = convolution(f"{name}/conv_{step + 1}", 1, channels, filters // 2)
-        convolution(f"{name}/conv_{step + 2}", 1, channels, outputs)
+        convolution(f"{name}/conv_{step + 2}", 1, channels, 2)
     for level, filters in enumerate(configuration.projections, start=configuration.image_levels):
         shapes[f"{projection_name(level)}/kernel"] = (1, 1, configuration.features(level), filters)
     aligned = [2 * (3 + configuration.fused_features(level) + 2) for level in range(configuration.fusion_levels)]

@@ -18,9 +18,9 @@ add to the first convolution of level i's flow predictor, which reads them besid
 linear. Flows are (x, y) in pixels of their level.
 
 The released network predicts each flow at the pixels of the frame that it begins in, though the new frame reads it at
-its own. Where flows are refined they are predicted at the midpoint's pixels, as in RIFE (Huang et al., ECCV 2022), both
-at once; predictor_i is then a projection of a frame's features, which is all that is read of them. Fusion reads
-projections too there, fused_i, behind image_i, or image_i alone at the image levels (see configuration.py).
+its own. Where flows are refined they are predicted at the midpoint's pixels, from both frames' features brought there;
+predictor_i is then a projection of a frame's features, which is all that is read of them. Fusion reads projections too
+there, fused_i, behind image_i, or image_i alone at the image levels (see configuration.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,8 +121,7 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
         if level >= configuration.flow_level:
             name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
             own = slice(0, configuration.features(level))
-            encoding[f"predictor_{level}"] = (layers.activated(joined, name) if configuration.refines
-                                              else layers.convolution(joined, name, inputs=own))
+            encoding[f"predictor_{level}"] = layers.convolution(joined, name, inputs=own)
     outputs = {name: _transpose(encoding[name], _NHWC) for name in encoding_channels(configuration) if name in encoding}
     return _model(outputs, inputs, COARSE_ENCODER if levels[0] else FINE_ENCODER)
 
@@ -189,23 +188,28 @@ def _midpoint_flows(layers: Layers, configuration: FilmConfiguration, level: int
                     upsampled: Sequence[Node]) -> list[Node]:
     """Return both flows (1,2,h,w) of a level at the midpoint's pixels; those of the level above give a first guess."""
     index = configuration.predictor(level)
-    name, projected = predictor_name(index, configuration), configuration.predictor_channels(level)
+    name = predictor_name(index, configuration)
     parts = [end[f"predictor_{level}"] for end in ends]
     if upsampled:
         halfway = (_transpose(ops.multiply(flow, np.float32(0.5)), _NHWC) for flow in reversed(upsampled))
         parts = [layers.sample(part, flow, level) for part, flow in zip(parts, halfway, strict=True)]
-    net = layers.convolution(_joined(parts), f"{name}/conv_1", inputs=slice(0, 2 * projected))
-    if upsampled:  # told apart, as in fusion
-        by_flow = layers.convolution(ops.concat(list(upsampled), 1), f"{name}/conv_1",
-                                     inputs=slice(2 * projected, None), bias=False)
-        net = ops.add(by_flow, net)
-    net = refined = layers.leaky_relu(net)
+    net = _joined([ops.concat(parts, 0), ops.concat(parts[::-1], 0)])  # both directions at once
     last_step = configuration.flow_convolutions[index] + 2
-    for step in range(2, last_step - 1):
-        refined = layers.activated(refined, f"{name}/conv_{step}")
-    net = layers.activated(ops.add(net, refined), f"{name}/conv_{last_step - 1}")
-    residuals = ops.split(layers.convolution(net, f"{name}/conv_{last_step}"), np.int64(1), 2).outputs()
-    return [ops.add(*parts) for parts in zip(residuals, upsampled, strict=True)] if upsampled else list(residuals)
+    for step in range(1, last_step):
+        net = layers.activated(net, f"{name}/conv_{step}")
+    flows = ops.split(layers.convolution(net, f"{name}/conv_{last_step}"), np.int64(0), 2).outputs()
+    return _agreed(*(ops.add(*pair) for pair in zip(flows, upsampled, strict=True)) if upsampled else flows)
+
+
+def _agreed(forward: Node, backward: Node) -> list[Node]:
+    """Return two flows (1,2,h,w), made each other's opposite where they nearly are.
+
+    Their errors are independent, so that the mean has less of them; where they differ, something is covered.
+    """
+    half = ops.multiply(ops.add(forward, backward), np.float32(0.5))
+    squared = ops.reduce_sum(ops.multiply(half, half), np.array([1], np.int64), True)
+    shared = ops.multiply(half, ops.exp(ops.negative(squared)))
+    return [ops.subtract(flow, shared) for flow in (forward, backward)]
 
 
 def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.Model:

@@ -45,7 +45,7 @@ def test_image_levels_have_no_features_in_fusion_and_finer_levels_than_the_flow_
     predictors = {name.split("/")[1] for name in shapes if name.startswith("predict_flow/")}
     assert predictors == {"flow_predictor_3", "flow_predictor_shared"}
     assert shapes["predict_flow/flow_predictor_3/conv_0/kernel"] == (1, 1, 4 + 8, 3)
-    assert shapes["predict_flow/flow_predictor_3/conv_1/kernel"] == (3, 3, 2 * 3 + 4, 6)
+    assert shapes["predict_flow/flow_predictor_3/conv_1/kernel"] == (3, 3, 2 * 3, 6)
     assert shapes["fusion/conv2d_1/kernel"] == (3, 3, 2 * (3 + 2) + 4, 4)
     assert shapes["fusion/conv2d_6/kernel"] == (1, 1, 4, 5)
 

@@ -10,7 +10,7 @@ from ov_film.convert import convert
 from ov_film.devices import choose_device
 from ov_film.model import FilmModel
 from tests.conftest import picture
-from training.film_torch import Film, FilmConfig, FilmOutput, MidpointPredictor, film_tensors, load_film
+from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
 from training.flow import FlowRun
 from training.mix import mix
 
@@ -31,15 +31,8 @@ def network(config: FilmConfig) -> Film:
         film.head.weight.normal_(0, 0.3)
         film.head.bias.normal_(0, 0.3)
         for predictor in film.predictors:
-            residual(predictor).weight.normal_(0, 3)
+            predictor.layers()[-1].weight.normal_(0, 3)
     return film
-
-
-def residual(predictor: torch.nn.Module) -> torch.nn.Conv2d:
-    """A flow predictor's last convolution."""
-    layer = predictor.residual if isinstance(predictor, MidpointPredictor) else predictor[-1][0]
-    assert isinstance(layer, torch.nn.Conv2d)
-    return layer
 
 
 def made(film: Film, first: np.ndarray, last: np.ndarray, time: float = 0.5) -> FilmOutput:
@@ -73,7 +66,7 @@ def test_the_warped_frames_alone_come_back_exactly_where_nothing_moves(precision
     with torch.no_grad():
         film.head.bias[3:] = 50  # none of its own colours
         for predictor in film.predictors:
-            residual(predictor).weight.zero_()
+            predictor.layers()[-1].weight.zero_()
     np.savez(tmp_path / "film.npz", **film_tensors(film))
     convert(tmp_path / "film.npz", tmp_path / "model")
     frame = picture(64, 96)

@@ -19,7 +19,6 @@ from ov_film.refinement import halved, refined
 
 from .warping import warp
 
-REFINING_STEPS = 4  # convolutions of a midpoint predictor whose result is added to what they begin with
 DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
 
 
@@ -32,7 +31,7 @@ class FilmConfig:
     """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (96, 96)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = (64, 128)  # per own flow predictor, then of the shared one
     fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
@@ -103,40 +102,50 @@ def swap(tensor: Tensor) -> Tensor:
     return torch.roll(tensor, tensor.shape[0] // 2, 0)
 
 
-def source_predictor(features: int, width: int) -> nn.Sequential:
-    """Make the released network's predictor: from own features and the other frame's to a residual flow."""
-    return nn.Sequential(
-        convolution(2 * features, width),
-        convolution(width, width),
-        convolution(width, width),
-        convolution(width, width // 2, 1),
-        nn.Sequential(nn.Conv2d(width // 2, 2, 1)),
-    )
+def agreed(flows: Tensor) -> Tensor:
+    """Flows (2B,2,H,W), forward before backward, made each other's opposite where they nearly are.
+
+    Errors of the two are independent and their mean has less; where they differ, something is covered.
+    """
+    half = (flows + swap(flows)) / 2
+    return flows - half * torch.exp(-half.square().sum(1, keepdim=True))
+
+
+class Predictor(nn.Sequential):
+    """The released network's flow predictor: from own features and the other frame's to a residual flow."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__(
+            convolution(inputs, width),
+            convolution(width, width),
+            convolution(width, width),
+            convolution(width, width // 2, 1),
+            nn.Sequential(nn.Conv2d(width // 2, 2, 1)),
+        )
+        nn.init.normal_(self[-1][0].weight, 0, 1e-3)  # begin with almost no motion
+        nn.init.zeros_(self[-1][0].bias)
+
+    def layers(self) -> list[nn.Conv2d]:
+        """The convolutions, in order."""
+        return [layer[0] for layer in self]
 
 
 class MidpointPredictor(nn.Module):
-    """Finds what flows lack at the midpoint's own pixels, in both frames' features, brought there by them."""
+    """The same at the midpoint's pixels: from both frames' features, projected and brought there."""
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
-        self.project = convolution(features, width // 2, 1)
-        self.join = convolution(width + 4, width)
-        self.refine = nn.Sequential(*(convolution(width, width) for _ in range(REFINING_STEPS)))
-        self.reduce = convolution(width, width // 2, 1)
-        self.residual = nn.Conv2d(width // 2, 4, 1)
-        nn.init.normal_(self.residual.weight, 0, 1e-3)  # begin with almost no motion
-        nn.init.zeros_(self.residual.bias)
+        self.project = nn.Conv2d(features, width // 2, 1)
+        self.predictor = Predictor(2 * (width // 2), width)
 
     def forward(self, features: Tensor, flow: Tensor) -> Tensor:
         """Features (2B,C,h,w), first frames before last ones, and flows (2B,2,h,w), forward first -> flows."""
         brought = warp(self.project(features), swap(flow) / 2)
-        net = self.join(torch.cat([*brought.chunk(2), *flow.to(brought.dtype).chunk(2)], 1))
-        net = self.residual(self.reduce(net + self.refine(net))).float()
-        return flow + torch.cat(net.chunk(2, 1))
+        return agreed(flow + self.predictor(torch.cat([brought, swap(brought)], 1)).float())
 
     def layers(self) -> list[nn.Conv2d]:
         """The convolutions, in order."""
-        return [layer[0] for layer in (self.project, self.join, *self.refine, self.reduce)] + [self.residual]
+        return [self.project, *self.predictor.layers()]
 
 
 class Film(nn.Module):
@@ -151,8 +160,10 @@ class Film(nn.Module):
             for before, width in pairwise(widths)
         )
         self.predictors = nn.ModuleList(
-            (MidpointPredictor if c.flow_level else source_predictor)(c.feature_channels(c.flow_level + index), width)
-            for index, width in enumerate(c.flow_filters)
+            (MidpointPredictor(features, width) if c.flow_level else Predictor(2 * features, width))
+            for features, width in (
+                (c.feature_channels(c.flow_level + index), width) for index, width in enumerate(c.flow_filters)
+            )
         )
         self.projections = nn.ModuleList(  # of the features that are fused, from fine to coarse
             nn.Conv2d(c.feature_channels(level), width, 1, bias=False)
@@ -253,8 +264,7 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
     for index, predictor in enumerate(model.predictors):
         own = index < len(model.predictors) - 1
         part = f"flow_predictor_{index + model.config.flow_level if own else 'shared'}"
-        layers = predictor.layers() if model.config.flow_level else [layer[0] for layer in predictor]
-        for k, layer in enumerate(layers):
+        for k, layer in enumerate(predictor.layers()):
             yield f"predict_flow/{part}/conv_{k}", layer
     for level, layer in enumerate(model.projections, start=model.config.image_levels):
         yield f"fusion/project_{level}", layer

@@ -14,10 +14,10 @@ from .samples import Stage
 from .train import Plan, Run, mixed_precision, options, synthetic, train
 from .warping import warp
 
-BEGINS, RATE = 0.5, 1.6  # where synthetic motion begins, and the share of the rate: see Plan
+BEGINS, RATE = 0.5, 0.6  # where synthetic motion begins, and the share of the rate: see Plan
 CROPS = (Stage(0.0, 384, 2),)
 KEPT, REPLAYED = 400, 3  # encoded batches that are kept, and how many of them are learned from beside a new one
-POWER = 0.7  # of a flow's error: more than where flows are the finest; parts of a pixel are found without weights
+POWER = 0.5  # of the error of a flow: 0.4 in train.py; parts of a pixel are found without weights
 
 
 class EncodedBatch(NamedTuple):

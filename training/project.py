@@ -1,4 +1,4 @@
-"""Make fusion read a few projections of the features, fitted to what it made of all of them."""
+"""Make fusion and flow predictors read projections of the features, fitted to what they made of all of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ import torch
 from torch import Tensor
 
 from .data import TRAINING
-from .film_torch import Film, FilmConfig, fill, film_tensors, named_layers
+from .film_torch import Film, FilmConfig, Predictor, fill, film_tensors, named_layers
 
 FRAMES = 16  # of all training clips together, to learn on how features go together
-FORMER = FilmConfig(image_levels=0, projections=())  # encodes all levels and fuses all features
+
+
+class Former(Film):
+    """A film_lite that encodes all levels, fuses all features, and predicts flows from all of them."""
+
+    def __init__(self) -> None:
+        super().__init__(FilmConfig(image_levels=0, projections=()))
+        c = self.config
+        self.predictors = torch.nn.ModuleList(
+            Predictor(2 * c.feature_channels(c.flow_level + index), width) for index, width in enumerate(c.flow_filters)
+        )
 
 
 def frames(data: Path) -> Iterator[Tensor]:
@@ -31,11 +41,10 @@ def frames(data: Path) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def second_moments(film: Film, data: Path) -> list[Tensor]:
-    """Return each fusion level's mean products of features, (C,C)."""
-    sums = [torch.zeros(())] * film.config.fusion_levels
+    """Return each level's mean products of features, (C,C)."""
+    sums = [torch.zeros(())] * film.config.levels
     for frame in frames(data):
-        _, features = film.encode(frame)
-        flat = [level[0].flatten(1).double() for level in features[: film.config.fusion_levels]]
+        flat = [level[0].flatten(1).double() for level in film.encode(frame)[1]]
         sums = [total + level @ level.T / level.shape[1] for total, level in zip(sums, flat, strict=True)]
     return sums
 
@@ -46,44 +55,58 @@ def factors(kernel: Tensor, moments: Tensor, read: int, kept: int) -> tuple[Tens
     The error is least in the mean of squares over all that has the second moments (C,C): the best linear guess from
     the features that are read, and of its singular values, by how much they are there, the largest.
     """
-    guess = torch.linalg.solve(moments[:read, :read] + 1e-9 * moments.trace() * torch.eye(read), moments[:read] @ kernel)
-    values, vectors = torch.linalg.eigh(moments[:read, :read])
-    root = values.clamp_min(float(values.max()) * 1e-9).sqrt()
+    seen = moments[:read, :read] + 1e-9 * moments.trace() * torch.eye(read)
+    guess = torch.linalg.solve(seen, moments[:read] @ kernel)
+    values, vectors = torch.linalg.eigh(seen)
+    root = values.sqrt()
     left, singular, right = torch.linalg.svd(root[:, None] * (vectors.T @ guess), full_matrices=False)
     projection = vectors @ (left[:, :kept] / root[:, None])
     size = singular[:kept].sqrt()
     return projection * size, size[:, None] * right[:kept]
 
 
+@torch.no_grad()
+def project(kernel: Tensor, starts: tuple[int, int], moments: Tensor, projection: torch.nn.Conv2d) -> Tensor:
+    """Set a projection, and return the kernel (O,I,h,w) that reads both frames' projections for their features."""
+    outputs, _, *size = kernel.shape
+    whole, (kept, read) = len(moments), projection.weight.shape[:2]
+    ends = [kernel[:, start : start + whole] for start in starts]
+    flat = torch.cat([end.permute(1, 0, 2, 3).reshape(whole, -1) for end in ends], 1).double()
+    projecting, made = factors(flat, moments, read, kept)
+    projection.weight.copy_(projecting.T[:, :, None, None])
+    first, last = (part.reshape(kept, outputs, *size).permute(1, 0, 2, 3).float() for part in made.chunk(2, 1))
+    between, after = kernel[:, starts[0] + whole : starts[1]], kernel[:, starts[1] + whole :]
+    return torch.cat([kernel[:, : starts[0]], first, between, last, after], 1)
+
+
 def main() -> None:
-    """Take a film_lite that fuses all features to one that fuses projections of those that it still encodes."""
+    """Take a film_lite that reads all features to one that reads projections of those that it still encodes."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path, help="folder that data.py filled")
-    parser.add_argument("former", type=Path, help=".npz of the film_lite that fuses all features")
+    parser.add_argument("former", type=Path, help=".npz of the film_lite that reads all features")
     parser.add_argument("output", type=Path, help=".npz to write")
     args = parser.parse_args()
-    former, film = Film(FORMER), Film()
+    former, film = Former(), Film()
     with np.load(args.former) as tensors:
         fill(former, tensors)
         fill(film, tensors)
-    moments, layers = second_moments(former, args.data), dict(named_layers(film))
-    coarsest = film.config.fusion_levels - 1
-    with torch.no_grad():
-        for level, projection in enumerate(film.projections, start=film.config.image_levels):
-            name = f"fusion/conv2d_{3 * min(level, coarsest - 1) + (level < coarsest)}"
-            kernel, whole = dict(named_layers(former))[name].weight, former.config.feature_channels(level)
-            outputs, _, *size = kernel.shape
-            ends = [kernel[:, start : start + whole] for start in (3, 6 + whole)]
-            flat = torch.cat([end.permute(1, 0, 2, 3).reshape(whole, -1) for end in ends], 1).double()
-            read, kept = projection.weight.shape[1], projection.weight.shape[0]
-            project, made = factors(flat, moments[level], read, kept)
-            projection.weight.copy_(project.T[:, :, None, None])
-            first, last = (part.reshape(kept, outputs, *size).permute(1, 0, 2, 3) for part in made.chunk(2, 1))
-            image = [kernel[:, start : start + 3] for start in (0, 3 + whole)]
-            layers[name].weight.copy_(
-                torch.cat([image[0], first, image[1], last, kernel[:, 6 + 2 * whole :]], 1).float()
-            )
-            layers[name].bias.copy_(dict(named_layers(former))[name].bias)
+    moments, layers, old = second_moments(former, args.data), dict(named_layers(film)), dict(named_layers(former))
+    coarsest, c = film.config.fusion_levels - 1, film.config
+    for level, projection in enumerate(film.projections, start=c.image_levels):
+        name = f"fusion/conv2d_{3 * min(level, coarsest - 1) + (level < coarsest)}"
+        starts = (3, 6 + former.config.feature_channels(level))
+        made = project(old[name].weight, starts, moments[level], projection)
+        layers[name].load_state_dict({"weight": made, "bias": old[name].bias})
+    for index, (predictor, whole) in enumerate(zip(film.predictors, former.predictors, strict=True)):
+        levels = [level for level in range(c.flow_level, c.levels) if c.predictor(level) == index]
+        together = torch.stack([moments[level] for level in levels]).sum(0)
+        first, *others = whole.layers()
+        made = project(first.weight, (0, len(together)), together, predictor.project)
+        torch.nn.init.zeros_(predictor.project.bias)
+        for layer, weight, former_layer in zip(
+            predictor.predictor.layers(), (made, *(other.weight for other in others)), (first, *others), strict=True
+        ):
+            layer.load_state_dict({"weight": weight, "bias": former_layer.bias})
     np.savez(args.output, **film_tensors(film))
 
 
