@@ -13,6 +13,9 @@ from tests.conftest import picture
 from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
 from training.flow import FlowRun
 from training.mix import mix
+from training.project import factors
+from training.samples import found_flows
+from training.train import Run
 
 CONFIGURATIONS = {
     "film_lite": FilmConfig(),
@@ -102,3 +105,35 @@ def test_training_flow_predictors_leaves_all_else_alone() -> None:
     changed = {".".join(name.split(".")[:2]) for name, value in film.state_dict().items()
                if not torch.equal(value, before[name])}
     assert changed == {"predictors.0", "predictors.1"}
+
+
+def test_training_goes_on_where_a_flow_is_not_known() -> None:
+    film = network(FilmConfig(4, (4, 6), (4, 6), levels=6, stages=2, projections=(2, 2)))
+    before = {name: value.clone() for name, value in film.state_dict().items()}
+    frames = torch.from_numpy(np.stack([picture(64, 64, seed) for seed in range(6)])).permute(0, 3, 1, 2)
+    truth = torch.full((2, 2, 2, 64, 64), 3.0)
+    truth[0] = torch.nan
+    errors = Run(film, torch.device("cpu")).train_step(frames.reshape(2, 3, 3, 64, 64), truth, 0.5, 1e-2, False)
+    assert np.isfinite(errors).all()
+    assert all(value.isfinite().all() for value in film.state_dict().values())
+    changed = {name.split(".")[0] for name, value in film.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"encoder", "predictors", "projections", "fusion", "head"}
+
+
+def test_flows_of_real_frames_are_found_at_the_middle_ones_pixels() -> None:
+    wide = (picture(96, 160, 3) * 255).astype(np.uint8)
+    flows = found_flows(np.stack([wide[16:80, 32 + shift : 96 + shift] for shift in (6, 0, -6)]))
+    inner = flows[:, :, 16:48, 16:48]
+    assert np.isfinite(inner).mean() > 0.8
+    np.testing.assert_allclose(np.nanmedian(inner[:, 0], axis=(1, 2)), [12, -12], atol=0.5)
+
+
+def test_as_many_projections_as_features_lose_nothing_and_fewer_keep_what_counts() -> None:
+    torch.manual_seed(0)
+    features, kernel = torch.randn(6, 1000).double(), torch.randn(6, 4).double()
+    features[0] *= 100
+    moments = features @ features.T / 1000
+    for kept, most in ((6, 1e-5), (1, 0.1)):
+        projection, made = factors(kernel, moments, 6, kept)
+        lost = features.T @ (projection @ made - kernel)
+        assert lost.norm() < most * (features.T @ kernel).norm()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .film_torch import Film
 from .samples import Stage
-from .train import Plan, Run, mixed_precision, options, synthetic, train
+from .train import Plan, Run, flow_loss, mixed_precision, options, synthetic, train, wanted_flows
 from .warping import warp
 
 BEGINS, RATE = 0.5, 0.6  # where synthetic motion begins, and the share of the rate: see Plan
@@ -70,7 +70,7 @@ class FlowRun(Run):
             images[finest - 1 : finest + 1],
             [features[level].half() for level in levels],
             [F.avg_pool2d(target, 1 << level) for level in (finest - 1, finest)],
-            [F.avg_pool2d(truth, 1 << level) / (1 << level) for level in levels],
+            wanted_flows(truth, levels),
         )
 
     def learn(self, batch: EncodedBatch, rate: float) -> tuple[float, float]:
@@ -79,9 +79,7 @@ class FlowRun(Run):
         features = [features.float() for features in batch.features]
         with mixed_precision(features[0].device):
             flows = self.model.estimate_flows([], features[:1] * finest + features, finest)
-        loss = flows[0].new_zeros(())
-        for flow, wanted in zip(flows, batch.truth, strict=True):
-            loss = loss + 0.1 * (torch.nan_to_num((flow - wanted).abs()) + 0.01).pow(POWER).mean()
+        loss = 0.1 * flow_loss(flows, batch.truth, POWER)
         for image, target, scale in zip(batch.images, batch.targets, (2, 1), strict=True):  # where no flow is known
             flow = F.interpolate(flows[0], scale_factor=scale, mode="bilinear", align_corners=False) * scale
             forward, backward = flow.chunk(2)

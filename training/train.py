@@ -57,13 +57,16 @@ def warp_loss(output: FilmOutput, target: Tensor) -> Tensor:
     return total
 
 
-def flow_loss(flows: list[Tensor], truth: Tensor) -> Tensor:
-    """Synthetic half's flows at every level against the truth (2n,2,S,S); robust, in each level's pixels."""
-    total = truth.new_zeros(())
-    for level, flow in enumerate(flows):
-        scale = 1 << level
-        wanted = F.avg_pool2d(truth, scale) / scale
-        total = total + ((flow - wanted).abs() + 0.01).pow(FLOW_POWER).mean()
+def wanted_flows(truth: Tensor, levels: range) -> list[Tensor]:
+    """Flows (2B,2,S,S) of some levels, in each level's pixels; NaN where not known."""
+    return [F.avg_pool2d(truth, 1 << level) / (1 << level) for level in levels]
+
+
+def flow_loss(flows: list[Tensor], wanted: list[Tensor], power: float) -> Tensor:
+    """Flows against those that are wanted, level by level; robust, and where none is known, nothing."""
+    total = flows[0].new_zeros(())
+    for flow, known in zip(flows, wanted, strict=True):
+        total = total + (torch.nan_to_num((flow - known).abs()) + 0.01).pow(power).mean()
     return total
 
 
@@ -103,9 +106,9 @@ class Run:
     def train_step(
         self, frames: Tensor, truth: Tensor, progress: float, rate: float, alone: bool
     ) -> tuple[float, float]:
-        """Update once on frames (2n,3,3,S,S) and flows (n,2,2,S,S), all of the network or the fusion alone.
+        """Update once on frames (2n,3,3,S,S) and flows (2n,2,2,S,S), all of the network or the fusion alone.
 
-        Returns the mean error of the image in [0,1] and of the flow in pixels.
+        Returns the mean error of the image in [0,1] and of the synthetic triplets' flow in pixels.
         """
         first, target, last = (f.contiguous(memory_format=torch.channels_last) for f in frames.unbind(1))
         truth = torch.cat([truth[:, 0], truth[:, 1]])
@@ -115,16 +118,17 @@ class Run:
                 flows = self.model.estimate_flows(images, features)
             output = self.model.fuse(images, features, flows)
         image = output.image.float()
-        flows = [synthetic(flow) for flow in output.flows]
+        levels = range(self.model.config.flow_level, self.model.config.levels)
         loss = (
             charbonnier(image - target)
             + laplacian_loss(image, target)
             + (0.1 * (1 - progress) + 0.02) * warp_loss(output, target)
-            + 0.03 * flow_loss(flows, truth)
+            + 0.03 * flow_loss(output.flows[levels[0] :], wanted_flows(truth, levels), FLOW_POWER)
         )
         self.update(loss, rate)
         with torch.no_grad():
-            return float((image - target).abs().mean()), float((flows[0] - truth).norm(dim=1).mean())
+            off = synthetic(output.flows[0]) - synthetic(truth)
+            return float((image - target).abs().mean()), float(off.norm(dim=1).mean())
 
     def update(self, loss: Tensor, rate: float) -> None:
         """Take a step against a loss's gradient, at a learning rate."""
