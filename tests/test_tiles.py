@@ -16,8 +16,8 @@ from ov_film.tiles import Canvas, check_tile, window_size, windows
 from tests.conftest import picture
 
 RELEASED = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 256))
-LITE = FilmConfiguration(7, (16, 32, 64, 128), (64, 128), (3, 3), (16, 32, 64, 128), image_levels=1, flow_level=3,
-                         blends=True)
+LITE = FilmConfiguration(7, (16, 32, 64, 128), (64, 128), (3, 3), (16, 32, 64, 128), image_levels=1,
+                         projections=(8, 16, 16, 16), flow_level=3, blends=True)
 
 
 def psnr(first: np.ndarray, other: np.ndarray) -> float:
