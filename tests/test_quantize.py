@@ -61,7 +61,7 @@ def test_features_are_quantized_before_the_warp_and_images_that_are_blended_are_
     readers = {port.any_name: {reader.get_node().get_type_name() for reader in port.get_target_inputs()}
                for port in model.inputs}
     for end in ("first", "last"):
-        assert readers[f"{end}_features_1"] == {"FakeQuantize"}
+        assert readers[f"{end}_fused_1"] == {"FakeQuantize"}
         assert readers[f"{end}_image_0"] == {"Transpose"}
 
 
