@@ -13,12 +13,12 @@ from .tiles import Tile, window_size
 # Fitted to the peak of runs on a CPU. The layers' results at a time: so many encodings in f32, and so many bytes a
 # pixel whatever the channels, fewer where fine levels predict no flow; what compiled models hold whatever the
 # resolution: bytes, and weights of 4 bytes.
-_LAYERS = {"f32": (3.6, 1040, 420), "bf16": (1.6, 790, 380), "f16": (1.6, 790, 380)}
+_LAYERS = {"f32": (3.6, 1040, 320), "bf16": (1.6, 790, 380), "f16": (1.6, 790, 380)}
 _FIXED_BYTES, _FIXED_WEIGHTS = 128 << 20, 3.7
 _WINOGRAD_WEIGHTS = {"f32": 4.6, "bf16": 3.6, "f16": 3.6}  # of 4 bytes: what use_winograd adds
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair, those kernels aside; a frame that needs more is worked on in windows
 _WINDOW_BYTES = {"f32": 3_200_000_000, "bf16": 2_000_000_000, "f16": 2_000_000_000}  # for the layers, two encodings
-_REFINING_BYTES = 120  # a pixel of a frame, where its flows are refined
+_REFINING_BYTES = 200  # a pixel of a frame, where its flows are refined
 _CANVAS_BYTES = 16  # a pixel of a frame in windows: what its windows are put together in
 _GROUP = Path("/sys/fs/cgroup")  # of version 2, as containers see their own
 _USUAL_MOTION = 37  # pixels: what windows are laid out for before the motion is known
