@@ -24,7 +24,7 @@ def refined(first: Frame, last: Frame, forward: Flow, backward: Flow) -> tuple[F
     """
     search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
-    search.setVariationalRefinementIterations(2)  # 5 take half as long again and gain nothing there
+    search.setVariationalRefinementIterations(2)  # 5 take a quarter longer and gain nothing there
     before, after = _halfway(first, backward), _halfway(last, forward)
     rest = (search.calc(before, after, None) - search.calc(after, before, None)) * np.float32(0.5)
     return forward + rest, backward - rest

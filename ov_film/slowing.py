@@ -2,7 +2,7 @@
 
 FFmpeg's atempo halves the tempo at most, so that slower sound passes it twice or thrice; what begins in it then comes
 up to 70 ms early at a quarter of the speed and 160 at an eighth, now more, now less. Here each part's middle lies to
-the sample where its time has moved to. No library for it was found that streams, has wheels and isn't under the GPL.
+the sample where its time has moved to. No library for it was found that streams, is kept, and isn't under the GPL.
 """
 
 from fractions import Fraction

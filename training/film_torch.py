@@ -69,7 +69,7 @@ class FilmOutput:
 
     image: Tensor  # (B,3,H,W), the midpoint, about [0,1], not clamped
     warped: list[tuple[Tensor, Tensor]]  # per fusion level both frames at the midpoint, (B,3,h,w)
-    flows: list[Tensor]  # per level (2B,2,h,w), x and y in its pixels: first to last, then last to first (see Film)
+    flows: list[Tensor]  # per level (2B,2,h,w), x and y in its pixels: first to last, then last to first
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
