@@ -16,7 +16,7 @@ FilmTensors = dict[str, NDArray[np.float32]]
 # A tensor's full name, perhaps behind the scope of a model that holds the network.
 TENSOR_NAME = re.compile(
     r"(?:.*?/)??((?:feat_net/sub_extractor/cfeat_conv_\d+"
-    r"|predict_flow/flow_predictor_(?:\d+|shared)/conv_\d+"
+    r"|predict_flow/flow_predictor_(?:\d+|shared)/(?:conv|strided)_\d+"
     r"|fusion/conv2d(?:_\d+)?"
     r"|fusion/project_\d+)/(?:kernel|bias))")
 
@@ -25,6 +25,7 @@ FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
 STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose results windows are put together to
 RELEASED_PYRAMID_LEVELS = 7
+REACH = 3  # pixels of a level, of the comparisons of a flow predictor that reads images
 _SHARED_PREDICTOR = "flow_predictor_shared"
 _COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
 
@@ -44,6 +45,9 @@ class FilmConfiguration:
             network.
         projections: channels that fusion reads of the features of each encoded level, the finest first, through a
             1x1 convolution; none in the released network, which fuses all features as they are.
+        strided_filters: channels of the convolutions of stride 2 through which the shared flow predictor reads images,
+            one level finer for each, to compare both frames around each pixel (network.py); none in the released
+            network, where it reads features.
         flow_level: the finest level whose flow is predicted: 0 in the released network, or `fine_levels` in one that
             has projections. Then flows are predicted at the midpoint's pixels, and what is finer is found in the
             frames themselves (see network.py and refinement.py).
@@ -58,6 +62,7 @@ class FilmConfiguration:
     fusion_filters: tuple[int, ...]
     image_levels: int = 0
     projections: tuple[int, ...] = ()
+    strided_filters: tuple[int, ...] = ()
     flow_level: int = 0
     blends: bool = False
 
@@ -119,6 +124,11 @@ class FilmConfiguration:
         filters = self.flow_filters[self.predictor(level)]
         return filters // 2 if self.refines else filters
 
+    def strided(self, level: int) -> tuple[int, ...]:
+        """Channels of the strided convolutions before a level's flow predictor."""
+        shared = self.predictor(level) == len(self.flow_filters) - 1
+        return self.strided_filters if shared else ()
+
     def subtree_stages(self, level: int) -> int:
         """How many stages the subtree has that begins at a level of the image pyramid."""
         return min(len(self.feature_filters), self.pyramid_levels - level)
@@ -143,7 +153,8 @@ class FilmConfiguration:
         """Return what `as_json` gave; raises KeyError, TypeError or ValueError where it is something else."""
         widths = {name: tuple(int(width) for width in fields[name])
                   for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
-        widths["projections"] = tuple(int(width) for width in fields.get("projections", ()))
+        widths |= {name: tuple(int(width) for width in fields.get(name, ()))
+                   for name in ("projections", "strided_filters")}
         return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
                    flow_level=int(fields.get("flow_level", 0)), blends=bool(fields.get("blends", False)), **widths)
 
@@ -232,6 +243,8 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
         fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(fused)),
         image_levels=projected[0] if projected else 0,
         projections=tuple(width(projection_name(level)) for level in projected),
+        strided_filters=tuple(width(f"{predictors[-1]}/strided_{index}")
+                              for index in range(count(rf"{predictors[-1]}/strided_\d+"))),
         flow_level=flow_level,
         blends=width(fusion_name(3 * fused)) == _BLENDING_OUTPUTS)
     _check(tensors, configuration)
@@ -256,6 +269,9 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
         raise FilmError(f"The model projects the features of {len(configuration.projections)} levels from level "
                         f"{configuration.image_levels} on, where fusion would read {projections}: give it the "
                         "SavedModel of google/film.")
+    if len(configuration.strided_filters) > (len(configuration.flow_filters) - 1) * configuration.refines:
+        raise FilmError(f"The model's shared flow predictor reads images {len(configuration.strided_filters)} levels "
+                        "finer, which are not at hand there: give it the SavedModel of google/film.")
     expected = expected_shapes(configuration)
     for name, shape in expected.items():
         found = tensors[name].shape if name in tensors else "none"
@@ -292,8 +308,11 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
         name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
         channels, first = 2 * configuration.features(level), 0
         if configuration.refines:
-            convolution(f"{name}/conv_0", 1, configuration.features(level), filters // 2)
-            channels, first = 2 * (filters // 2), 1
+            channels = 3 if configuration.strided(level) else configuration.features(level)
+            for strided_index, strided in enumerate(configuration.strided(level)):
+                channels = convolution(f"{name}/strided_{strided_index}", 3, channels, strided)
+            convolution(f"{name}/conv_0", 1, channels, filters // 2)
+            channels, first = 2 * (filters // 2) + ((2 * REACH + 1) ** 2 if configuration.strided(level) else 0), 1
         for step in range(first, first + configuration.flow_convolutions[index]):
             channels = convolution(f"{name}/conv_{step}", 3, channels, filters)
         channels = convolution(f"{name}/conv_{step + 1}", 1, channels, filters // 2)

@@ -24,6 +24,7 @@ there, fused_i, behind image_i, or image_i alone at the image levels (see config
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import openvino as ov
@@ -35,6 +36,7 @@ from .configuration import (
     FINE_ENCODER,
     FINE_FLOW,
     FUSION,
+    REACH,
     FilmConfiguration,
     FilmTensors,
     fusion_name,
@@ -119,9 +121,17 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
             projected = layers.convolution(joined, projection_name(level), bias=False)
             encoding[f"fused_{level}"] = ops.concat([colours, projected], 1)
         if level >= configuration.flow_level:
-            name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
-            own = slice(0, configuration.features(level))
-            encoding[f"predictor_{level}"] = layers.convolution(joined, name, inputs=own)
+            name = predictor_name(configuration.predictor(level), configuration)
+            strided = configuration.strided(level)
+            net, own = joined, slice(0, configuration.features(level))
+            if strided:
+                net, own = encoding[f"image_{level - len(strided)}"], slice(None)
+            for index in range(len(strided)):
+                net = layers.activated(net, f"{name}/strided_{index}", stride=2)
+            own_part = layers.convolution(net, f"{name}/conv_0", inputs=own)
+            if strided:  # so that what is alike is told by shape, not by brightness
+                own_part = ops.mvn(own_part, np.array([2, 3], np.int64), True, 1e-5, "inside_sqrt")
+            encoding[f"predictor_{level}"] = own_part
     outputs = {name: _transpose(encoding[name], _NHWC) for name in encoding_channels(configuration) if name in encoding}
     return _model(outputs, inputs, COARSE_ENCODER if levels[0] else FINE_ENCODER)
 
@@ -193,12 +203,36 @@ def _midpoint_flows(layers: Layers, configuration: FilmConfiguration, level: int
     if upsampled:
         halfway = (_transpose(ops.multiply(flow, np.float32(0.5)), _NHWC) for flow in reversed(upsampled))
         parts = [layers.sample(part, flow, level) for part, flow in zip(parts, halfway, strict=True)]
-    net = _joined([ops.concat(parts, 0), ops.concat(parts[::-1], 0)])  # both directions at once
+    own, other = ops.concat(parts, 0), ops.concat(parts[::-1], 0)  # both directions at once
+    compared = _compared(own, other) if configuration.strided(level) else []
+    net = _joined([own, other, *compared])
     last_step = configuration.flow_convolutions[index] + 2
     for step in range(1, last_step):
         net = layers.activated(net, f"{name}/conv_{step}")
     flows = ops.split(layers.convolution(net, f"{name}/conv_{last_step}"), np.int64(0), 2).outputs()
     return _agreed(*(ops.add(*pair) for pair in zip(flows, upsampled, strict=True)) if upsampled else flows)
+
+
+def _compared(own: Node, other: Node) -> list[Node]:
+    """Return how alike two frames' features (n,h,w,c) are, opposite ways from each pixel: fields (n,h,w,1).
+
+    One for each flow of up to REACH whole pixels, row by row, of which the other frame takes the larger half; 0 where
+    that leads out of the frame.
+    """
+    margin = (REACH + 1) // 2
+    around = np.array([0, margin, margin, 0], np.int64)
+    padded = [ops.pad(field, around, around, "constant", np.float32(0)) for field in (own, other)]
+
+    @cache
+    def moved(end: int, *place: int) -> Node:
+        field = padded[end]
+        for axis, distance in enumerate(place, start=1):
+            field = _part(field, axis, margin + distance, distance - margin or _END)
+        return field
+
+    reach = range(-REACH, REACH + 1)
+    pairs = ((moved(0, -(y // 2), -(x // 2)), moved(1, y - y // 2, x - x // 2)) for y in reach for x in reach)
+    return [ops.reduce_mean(ops.multiply(*pair), np.array([3], np.int64), True) for pair in pairs]
 
 
 def _agreed(forward: Node, backward: Node) -> list[Node]:

@@ -1,5 +1,6 @@
 """The network that training builds, and what the engine makes of its tensors."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,25 @@ from ov_film.devices import choose_device
 from ov_film.model import FilmModel
 from tests.conftest import picture
 from training import film_torch
+from training.coarse import CoarseRun
 from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
 from training.flow import FlowRun
 from training.mix import mix
-from training.project import factors
-from training.samples import found_flows
-from training.train import Run
+from training.samples import mirrored
+from training.tracks import SMALLER, flows_through, track
+from training.train import Run, wanted_flows
 
+SMALL = FilmConfig(4, (4, 6), (4, 6), levels=6, stages=2, projections=(2, 2), flow_convolutions=(2, 3),
+                   strided_filters=(5,))
+THREE_STAGES = FilmConfig(4, (4, 6, 8), (4, 6), stages=3, image_levels=0, projections=(3, 2, 5),
+                          flow_convolutions=(3, 3, 3), strided_filters=())
 CONFIGURATIONS = {
     "film_lite": FilmConfig(),
-    "two_image_levels": FilmConfig(4, (4, 6), (4, 6, 8), stages=2, image_levels=2, projections=(2, 3)),
-    "no_image_levels": FilmConfig(4, (4, 6, 8), (4, 6), stages=3, image_levels=0, projections=(3, 2, 5)),
-    "colours": FilmConfig(4, (4, 6, 8), (4, 6), stages=3, image_levels=0, projections=(3, 2, 5), blends=False),
-    "released": FilmConfig(4, (4, 6, 8), (4, 6), stages=3, image_levels=0, projections=(), flow_level=0, blends=False),
+    "two_image_levels": FilmConfig(4, (4, 6), (4, 6, 8), stages=2, image_levels=2, projections=(2, 3),
+                                   flow_convolutions=(1, 4), strided_filters=(3,)),
+    "no_image_levels": THREE_STAGES,
+    "colours": replace(THREE_STAGES, blends=False),
+    "released": replace(THREE_STAGES, projections=(), flow_level=0, blends=False),
 }
 
 
@@ -36,7 +43,7 @@ def network(config: FilmConfig) -> Film:
         film.head.weight.normal_(0, 0.3)
         film.head.bias.normal_(0, 0.3)
         for predictor in film.predictors:
-            predictor.layers()[-1].weight.normal_(0, 3)
+            predictor.layers()[-1].weight.normal_(0, 0.5)
     return film
 
 
@@ -113,7 +120,7 @@ def test_runs_are_mixed_part_by_part(tmp_path: Path) -> None:
 
 
 def test_training_flow_predictors_leaves_all_else_alone() -> None:
-    film = network(FilmConfig(4, (4, 6), (4, 6), levels=6, stages=2, projections=(2, 2)))
+    film = network(SMALL)
     before = {name: value.clone() for name, value in film.state_dict().items()}
     run = FlowRun(film, torch.device("cpu"))
     frames = torch.from_numpy(np.stack([picture(64, 64, seed) for seed in range(6)])).permute(0, 3, 1, 2)
@@ -124,7 +131,7 @@ def test_training_flow_predictors_leaves_all_else_alone() -> None:
 
 
 def test_training_goes_on_where_a_flow_is_not_known() -> None:
-    film = network(FilmConfig(4, (4, 6), (4, 6), levels=6, stages=2, projections=(2, 2)))
+    film = network(SMALL)
     before = {name: value.clone() for name, value in film.state_dict().items()}
     frames = torch.from_numpy(np.stack([picture(64, 64, seed) for seed in range(6)])).permute(0, 3, 1, 2)
     truth = torch.full((2, 2, 2, 64, 64), 3.0)
@@ -136,20 +143,62 @@ def test_training_goes_on_where_a_flow_is_not_known() -> None:
     assert changed == {"encoder", "predictors", "projections", "fusion", "head"}
 
 
-def test_flows_of_real_frames_are_found_at_the_middle_ones_pixels() -> None:
-    wide = (picture(96, 160, 3) * 255).astype(np.uint8)
-    flows = found_flows(np.stack([wide[16:80, 32 + shift : 96 + shift] for shift in (6, 0, -6)]))
-    inner = flows[:, :, 16:48, 16:48]
-    assert np.isfinite(inner).mean() > 0.8
-    np.testing.assert_allclose(np.nanmedian(inner[:, 0], axis=(1, 2)), [12, -12], atol=0.5)
+def panning(shift: int, count: int, height: int = 96, width: int = 160) -> np.ndarray:
+    """Frames whose content goes to the left by a shift a frame."""
+    wide = (picture(height, width + shift * count, 3) * 255).astype(np.uint8)
+    return np.stack([wide[:, shift * number : shift * number + width] for number in range(count)])
 
 
-def test_as_many_projections_as_features_lose_nothing_and_fewer_keep_what_counts() -> None:
-    torch.manual_seed(0)
-    features, kernel = torch.randn(6, 1000).double(), torch.randn(6, 4).double()
-    features[0] *= 100
-    moments = features @ features.T / 1000
-    for kept, most in ((6, 1e-5), (1, 0.1)):
-        projection, made = factors(kernel, moments, 6, kept)
-        lost = features.T @ (projection @ made - kernel)
-        assert lost.norm() < most * (features.T @ kernel).norm()
+def tracked(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A clip's frames at a quarter of the size, and the flows from each to the next and back."""
+    count, height, width = len(frames), frames.shape[1] // SMALLER, frames.shape[2] // SMALLER
+    small = np.zeros((count, height, width, 3), np.uint8)
+    steps = np.zeros((count - 1, 2, height, width, 2), np.float16)
+    track(frames, small, steps)
+    return small, steps
+
+
+def test_flows_of_real_frames_are_tracked_from_frame_to_frame() -> None:
+    _, steps = tracked(panning(8, 7))
+    part = (slice(4, 20), slice(14, 26))
+    flows = flows_through(steps, 3, 3, part, (48, 64))  # 4 times the part
+    np.testing.assert_allclose(np.nanmedian(flows[0, 0]), -48, atol=2)
+    np.testing.assert_allclose(np.nanmedian(flows[1, 0]), 48, atol=2)
+    np.testing.assert_allclose(np.nanmedian(flows[:, 1]), 0, atol=1)
+
+
+def test_a_flow_is_not_known_where_it_leads_out_of_the_frame() -> None:
+    _, steps = tracked(panning(8, 7))
+    forward, backward = flows_through(steps, 3, 3, (slice(0, 24), slice(0, 40)), (160, 96))
+    assert np.isnan(forward[0, :, :12]).all() and np.isfinite(forward[0, :, 40:]).mean() > 0.8
+    assert np.isnan(backward[0, :, -12:]).all() and np.isfinite(backward[0, :, :-40]).mean() > 0.8
+
+
+def test_a_mirrored_pair_still_has_its_flows() -> None:
+    frames = panning(8, 3)[::2]
+    flows = np.stack([np.full((2, 96, 160), way) for way in ([[[-16.0]], [[0.0]]], [[[16.0]], [[0.0]]])])
+    for seed in range(8):
+        (first, last), (there, back) = mirrored(frames, flows, True, np.random.default_rng(seed))
+        x, y = (int(part[0, 0]) for part in there)
+        assert np.array_equal(np.roll(first, (y, x), (0, 1))[32:64, 32:64], last[32:64, 32:64])
+        assert np.array_equal(there, -back)
+
+
+def test_a_coarse_flow_is_the_mean_of_what_is_known_in_a_pixel() -> None:
+    truth = torch.full((1, 2, 8, 8), 6.0)
+    truth[:, :, :4, 4:] = torch.nan
+    truth[:, :, 4:, 4:6] = torch.nan
+    (coarse,) = wanted_flows(truth, range(2, 3))
+    expected = torch.tensor([[1.5, torch.nan], [1.5, 1.5]])
+    assert torch.equal(torch.nan_to_num(coarse[0, 0], -1), torch.nan_to_num(expected, -1))
+
+
+def test_training_the_coarsest_predictor_leaves_all_else_alone() -> None:
+    film = network(SMALL)
+    before = {name: value.clone() for name, value in film.state_dict().items()}
+    frames = torch.from_numpy(np.stack([picture(16, 32, seed) for seed in range(4)])).permute(0, 3, 1, 2)
+    run = CoarseRun(film, torch.device("cpu"))
+    run.train_step(frames.reshape(2, 2, 3, 16, 32), torch.full((2, 2, 2, 16, 32), 9.0), 0.9, 1e-2, False)
+    changed = {".".join(name.split(".")[:2]) for name, value in film.state_dict().items()
+               if not torch.equal(value, before[name])}
+    assert changed == {"predictors.1"}

@@ -19,6 +19,7 @@ from ov_film.refinement import halved, refined
 
 from .warping import warp
 
+REACH = 3  # pixels of a level, of the coarsest flow predictor's comparisons
 DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
 
 
@@ -26,18 +27,20 @@ DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the netw
 class FilmConfig:
     """Widths and depths; the defaults are film_lite's.
 
-    The released network has 64 filters, flow filters 32, 64, 128, 256, fusion filters 64, 128, 256, 512, no image
-    levels, fuses all features, and blends nothing.
+    The released network has 64 filters, flow filters 32, 64, 128, 256, three convolutions each, fusion filters 64, 128,
+    256, 512, no image levels, fuses all features, and blends nothing.
     """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (64, 128)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = (64, 128, 128)  # per own flow predictor, then of the shared one
     fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
     image_levels: int = 1  # finest levels that are not encoded: fusion reads images alone there
     projections: tuple[int, ...] = (8, 16, 16, 16)  # of features for fusion, per encoded level; none: as they are
     flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
+    flow_convolutions: tuple[int, ...] = (3, 3, 8)  # of 3x3, per own flow predictor, then of the shared one
+    strided_filters: tuple[int, ...] = (64, 96)  # of strided convolutions, by which the shared one reads images
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
 
     @property
@@ -72,9 +75,12 @@ class FilmOutput:
     flows: list[Tensor]  # per level (2B,2,h,w), x and y in its pixels: first to last, then last to first
 
 
-def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
-    """Convolve to the same size, then LeakyReLU 0.2."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.LeakyReLU(0.2, inplace=True))
+def convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolve to the same size or a part of it, then LeakyReLU 0.2."""
+    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2)
+    nn.init.kaiming_normal_(layer.weight, 0.2)  # torch's own beginning fades in a deep predictor
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(layer, nn.LeakyReLU(0.2, inplace=True))
 
 
 def doubled(flow: Tensor) -> Tensor:
@@ -114,11 +120,9 @@ def agreed(flows: Tensor) -> Tensor:
 class Predictor(nn.Sequential):
     """The released network's flow predictor: from own features and the other frame's to a residual flow."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, convolutions: int) -> None:
         super().__init__(
-            convolution(inputs, width),
-            convolution(width, width),
-            convolution(width, width),
+            *(convolution(width if index else inputs, width) for index in range(convolutions)),
             convolution(width, width // 2, 1),
             nn.Sequential(nn.Conv2d(width // 2, 2, 1)),
         )
@@ -130,21 +134,54 @@ class Predictor(nn.Sequential):
         return [layer[0] for layer in self]
 
 
+def correlated(brought: Tensor) -> Tensor:
+    """How alike both frames' features (2B,C,h,w) are, opposite ways from each pixel: (2B,49,h,w), row by row.
+
+    One for each flow of up to REACH whole pixels, of which the other frame takes the larger half; 0 beyond the frame.
+    """
+    channels, height, width = brought.shape[1:]
+    # Of all products together, which in training is faster than to make these alone.
+    products = brought.flatten(2).transpose(1, 2) @ swap(brought).flatten(2) / channels  # (2B, own pixel, other pixel)
+    flow = torch.arange(-REACH, REACH + 1, device=brought.device)
+    places, inside = [], []
+    for side in (height, width):
+        pixel = torch.arange(side, device=brought.device)
+        ends = torch.stack([pixel - flow[:, None] // 2, pixel + flow[:, None] - flow[:, None] // 2])  # (2,7,side)
+        inside.append(((ends >= 0) & (ends < side)).all(0))
+        places.append(ends.clamp(0, side - 1))
+    own, other = (y[:, None, :, None] * width + x[None, :, None, :] for y, x in zip(*places, strict=True))
+    chosen = products.flatten(1)[:, (own * (height * width) + other).flatten()]
+    within = inside[0][:, None, :, None] & inside[1][None, :, None, :]  # (7,7,h,w)
+    return chosen.unflatten(1, (-1, height, width)) * within.flatten(0, 1)
+
+
 class MidpointPredictor(nn.Module):
-    """The same at the midpoint's pixels: from both frames' features, projected and brought there."""
+    """The same at the midpoint's pixels: from what both frames hold, projected and brought there.
 
-    def __init__(self, features: int, width: int) -> None:
+    One that reads images, by strided convolutions, also compares the frames around each pixel.
+    """
+
+    def __init__(self, inputs: int, width: int, convolutions: int, strided: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.project = nn.Conv2d(features, width // 2, 1)
-        self.predictor = Predictor(2 * (width // 2), width)
+        self.encode = nn.Sequential(*(convolution(*pair, stride=2) for pair in pairwise((inputs, *strided))))
+        self.project = nn.Conv2d(strided[-1] if strided else inputs, width // 2, 1)
+        compared = (2 * REACH + 1) ** 2 if strided else 0
+        self.predictor = Predictor(2 * (width // 2) + compared, width, convolutions)
 
-    def forward(self, features: Tensor, flow: Tensor) -> Tensor:
-        """Features (2B,C,h,w), first frames before last ones, and flows (2B,2,h,w), forward first -> flows."""
-        brought = warp(self.project(features), swap(flow) / 2)
-        return agreed(flow + self.predictor(torch.cat([brought, swap(brought)], 1)).float())
+    def forward(self, source: Tensor, flow: Tensor) -> Tensor:
+        """Features (2B,C,h,w) or images (2B,3,4h,4w), first frames before last ones, and flows, forward first -> flows.
+
+        Flows are (2B,2,h,w).
+        """
+        projected = self.project(self.encode(source))
+        if len(self.encode):  # so that what is alike is told by shape, not by brightness
+            projected = F.instance_norm(projected.float())
+        brought = warp(projected, swap(flow) / 2)
+        parts = [brought, swap(brought), *([correlated(brought)] if len(self.encode) else [])]
+        return agreed(flow + self.predictor(torch.cat(parts, 1)).float())
 
     def layers(self) -> list[nn.Conv2d]:
-        """The convolutions, in order."""
+        """The convolutions, in order, without the strided ones."""
         return [self.project, *self.predictor.layers()]
 
 
@@ -159,12 +196,15 @@ class Film(nn.Module):
             nn.Sequential(convolution(before, width), convolution(width, width))
             for before, width in pairwise(widths)
         )
-        self.predictors = nn.ModuleList(
-            (MidpointPredictor(features, width) if c.flow_level else Predictor(2 * features, width))
-            for features, width in (
-                (c.feature_channels(c.flow_level + index), width) for index, width in enumerate(c.flow_filters)
-            )
-        )
+        self.predictors = nn.ModuleList()
+        for index, size in enumerate(zip(c.flow_filters, c.flow_convolutions, strict=True)):
+            inputs = c.feature_channels(c.flow_level + index)
+            if not c.flow_level:
+                self.predictors.append(Predictor(2 * inputs, *size))
+            elif c.strided_filters and index == len(c.flow_filters) - 1:
+                self.predictors.append(MidpointPredictor(3, *size, c.strided_filters))
+            else:
+                self.predictors.append(MidpointPredictor(inputs, *size))
         self.projections = nn.ModuleList(  # of the features that are fused, from fine to coarse
             nn.Conv2d(c.feature_channels(level), width, 1, bias=False)
             for level, width in enumerate(c.projections, start=c.image_levels)
@@ -205,13 +245,14 @@ class Film(nn.Module):
         c = self.config
         flows: list[Tensor] = []
         for level in reversed(range(finest, c.levels)):
-            flow = doubled(flows[-1]) if flows else torch.zeros_like(features[level][:, :2])
+            flow = doubled(flows[-1]) if flows else torch.zeros_like(images[level][:, :2])
             if level < c.flow_level:
                 flows.append(flow)
                 continue
             predictor = self.predictors[c.predictor(level)]
             if c.flow_level:
-                flows.append(predictor(features[level], flow))
+                source = images[level - len(predictor.encode)] if len(predictor.encode) else features[level]
+                flows.append(predictor(source, flow))
             else:
                 other = swap(features[level])
                 other = warp(other, flow) if flows else other
@@ -266,6 +307,9 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
         part = f"flow_predictor_{index + model.config.flow_level if own else 'shared'}"
         for k, layer in enumerate(predictor.layers()):
             yield f"predict_flow/{part}/conv_{k}", layer
+        if isinstance(predictor, MidpointPredictor):
+            for k, strided in enumerate(predictor.encode):
+                yield f"predict_flow/{part}/strided_{k}", strided[0]
     for level, layer in enumerate(model.projections, start=model.config.image_levels):
         yield f"fusion/project_{level}", layer
     coarsest = model.config.fusion_levels - 1
@@ -294,8 +338,10 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
         return int(tensors[f"{name}/kernel"].shape[3])
 
     own = sorted({int(number) for name in tensors for number in re.findall(r"flow_predictor_(\d+)/", name)})
+    flow_level = own[0] if own else 0
     predictors = [*(f"flow_predictor_{number}" for number in own), "flow_predictor_shared"]
     convolutions = [sum(name.startswith(part) for name in tensors) // 2 for part in ("feat_net/", "fusion/conv2d")]
+    steps = [sum(name.startswith(f"predict_flow/{part}/conv_") for name in tensors) // 2 for part in predictors]
     fused = [f"fusion/conv2d_{3 * level}" if level else "fusion/conv2d" for level in range(convolutions[1] // 3)]
     projected = sorted(int(number) for name in tensors for number in re.findall(r"fusion/project_(\d+)/", name))
     return FilmConfig(
@@ -305,7 +351,11 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
         stages=convolutions[0] // 2,
         image_levels=projected[0] if projected else 0,
         projections=tuple(outputs(f"fusion/project_{level}") for level in projected),
-        flow_level=own[0] if own else 0,
+        flow_level=flow_level,
+        flow_convolutions=tuple(count - (3 if flow_level else 2) for count in steps),  # without those of 1x1
+        strided_filters=tuple(
+            outputs(name.removesuffix("/kernel")) for name in sorted(tensors) if re.search(r"/strided_\d+/kernel", name)
+        ),
         blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 5,
     )
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .film_torch import Film
-from .samples import Stage
+from .samples import Samples, Stage
 from .train import Plan, Run, flow_loss, mixed_precision, options, synthetic, train, wanted_flows
 from .warping import warp
 
@@ -23,7 +23,7 @@ POWER = 0.5  # of the error of a flow: 0.4 in train.py; parts of a pixel are fou
 class EncodedBatch(NamedTuple):
     """What flows are predicted from and compared with, at the levels where they are and the one that is finer."""
 
-    images: list[Tensor]  # (2B,3,h,w), first frames before last ones
+    images: list[Tensor]  # (2B,3,h,w), first frames before last ones, at the finer level too
     features: list[Tensor]  # (2B,C,h,w), of none at the finer level
     targets: list[Tensor]  # (B,3,h,w), the middle frames
     truth: list[Tensor]  # (2B,2,h,w), as flows in FilmOutput; of none at the finer level
@@ -67,7 +67,7 @@ class FlowRun(Run):
             images, features = self.model.encode(torch.cat([first, last]))
         truth = torch.cat([truth[:, 0], truth[:, 1]])
         return EncodedBatch(
-            images[finest - 1 : finest + 1],
+            images[finest - 1 :],
             [features[level].half() for level in levels],
             [F.avg_pool2d(target, 1 << level) for level in (finest - 1, finest)],
             wanted_flows(truth, levels),
@@ -78,9 +78,11 @@ class FlowRun(Run):
         finest = self.model.config.flow_level
         features = [features.float() for features in batch.features]
         with mixed_precision(features[0].device):
-            flows = self.model.estimate_flows([], features[:1] * finest + features, finest)
+            flows = self.model.estimate_flows(
+                batch.images[:1] * (finest - 1) + batch.images, features[:1] * finest + features, finest
+            )
         loss = 0.1 * flow_loss(flows, batch.truth, POWER)
-        for image, target, scale in zip(batch.images, batch.targets, (2, 1), strict=True):  # where no flow is known
+        for image, target, scale in zip(batch.images[:2], batch.targets, (2, 1), strict=True):  # where no flow is known
             flow = F.interpolate(flows[0], scale_factor=scale, mode="bilinear", align_corners=False) * scale
             forward, backward = flow.chunk(2)
             moved = warp(image.float(), torch.cat([backward / 2, forward / 2]))
@@ -95,7 +97,8 @@ class FlowRun(Run):
 def main() -> None:
     """Train film_lite's flow predictors; the same command goes on where a stopped run was."""
     args = options(main.__doc__).parse_args()
-    train(args.data, args.run, args.start, Plan(args.steps, args.seed, begins=BEGINS, rate=RATE, stages=CROPS), FlowRun)
+    samples = Samples(args.data, args.steps, args.seed, BEGINS, CROPS)
+    train(samples, args.run, args.start, Plan(args.steps, args.seed, rate=RATE), FlowRun)
 
 
 if __name__ == "__main__":

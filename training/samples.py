@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .data import TRAINING, is_usable, load_photos
+from .tracks import SMALLER, Frames, Steps, flows_through
 
 Image = npt.NDArray[np.uint8]  # (H,W,3)
 Triplet = npt.NDArray[np.uint8]  # (3,H,W,3)
@@ -21,6 +22,7 @@ Matrix = npt.NDArray[np.float64]  # (3,3), homogeneous
 
 TIMES = (-0.5, 0.0, 0.5)
 STRIDES = (0, 1, 1, 2, 2, 3, 4, 5, 6)  # frames from an end of a real triplet to its middle; 0 repeats one
+SIGNS = np.array([[-1, 1], [1, -1]], np.float32)[:, :, None, None]  # of x and y in a mirror
 
 
 @dataclass(frozen=True)
@@ -64,28 +66,16 @@ def true_flow(start: Matrix, end: Matrix, size: int) -> Floats:
     return np.stack([delta[row, 0] * x + delta[row, 1] * y + delta[row, 2] for row in (0, 1)])
 
 
-def found_flows(triplet: Triplet) -> Floats:
-    """Find the flows of a real triplet on its middle frame's pixels, first to last and the reverse: (2,2,S,S).
-
-    Each is twice the flow from the middle to an end, by dense inverse search at half the size; NaN where the search
-    back from that end doesn't lead to where it came from.
-    """
-    size = triplet.shape[1] // 2
-    first, middle, last = (
-        cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (size, size), interpolation=cv2.INTER_AREA)
-        for frame in triplet
-    )
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    y, x = np.mgrid[:size, :size].astype(np.float32)
-    flows = []
-    for end in (last, first):
-        flow = search.calc(middle, end, None)
-        there = (x + flow[..., 0], y + flow[..., 1])
-        back = cv2.remap(search.calc(end, middle, None), *there, cv2.INTER_LINEAR, borderValue=(1e3, 1e3))
-        astray = np.linalg.norm(flow + back, axis=2) > 0.5 + 0.05 * np.linalg.norm(flow, axis=2)
-        flow[astray] = np.nan
-        flows.append(flow.repeat(2, 0).repeat(2, 1).transpose(2, 0, 1) * 4)
-    return np.stack(flows)
+def mirrored(frames: Triplet, flows: Floats, turns: bool, rng: np.random.Generator) -> tuple[Triplet, Floats]:
+    """Mirror, transpose and reverse in time frames (n,h,w,3) and flows (2,2,h,w), each at random."""
+    left, up, turn, back = rng.random(4) < 0.5
+    if left:
+        frames, flows = frames[:, :, ::-1], flows[..., ::-1] * SIGNS[0]
+    if up:
+        frames, flows = frames[:, ::-1], flows[..., ::-1, :] * SIGNS[1]
+    if turn and turns:
+        frames, flows = frames.transpose(0, 2, 1, 3), flows[:, ::-1].transpose(0, 1, 3, 2)
+    return (frames[::-1], flows[::-1]) if back else (frames, flows)
 
 
 def draw_shape(rng: np.random.Generator, size: int) -> Floats:
@@ -126,10 +116,15 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         self.steps, self.seed, self.begin, self.stages = steps, seed, begin, stages
         largest = max(stage.size for stage in stages)
         self.photos = [photo for photo in load_photos(folder) if min(photo.shape[:2]) >= largest]
-        self.clips = [(np.load(folder / f"{c.name}.npy", mmap_mode="r"), c.ranges) for c in TRAINING]
+        self.clips = [self.load(folder, clip.name) for clip in TRAINING]
         weights = np.array([c.weight for c in TRAINING])
         self.weights = weights / weights.sum()
         self.rng = np.random.default_rng(seed)
+
+    @staticmethod
+    def load(folder: Path, name: str) -> tuple[Frames, Steps]:
+        """A clip's frames, and the flows from each to the next."""
+        return np.load(folder / f"{name}.npy", mmap_mode="r"), np.load(folder / f"{name}.steps.npy", mmap_mode="r")
 
     def __len__(self) -> int:
         """Steps of the whole run."""
@@ -143,52 +138,51 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         """Step -> frames (2n,3,3,S,S) in [0,1], n real triplets first, and their flows.
 
         Flows are (2n,2,2,S,S), on the middle frame's pixels: first to last, then the reverse; x and y in pixels. Those
-        of real triplets are found between the middle and either end, and NaN where they are not to be trusted.
+        of real triplets are tracked from the middle to either end, and NaN where they are not to be trusted.
         """
         cv2.setNumThreads(0)
         self.rng = np.random.default_rng((self.seed, step))
         progress = self.progress(step)
         stage = [stage for stage in self.stages if stage.begins <= progress][-1]
-        triplets = [self._flipped(self._real(stage.size, progress)) for _ in range(stage.each)]
-        flows = [found_flows(triplet) for triplet in triplets]
-        for _ in range(stage.each):
-            triplet, flow = self._synthetic(stage.size, progress)
-            triplets.append(triplet)
-            flows.append(flow)
+        real = [mirrored(*self._real(stage.size, progress), True, self.rng) for _ in range(stage.each)]
+        triplets, flows = zip(*real, *(self._synthetic(stage.size, progress) for _ in range(stage.each)), strict=True)
         frames = np.stack(triplets).transpose(0, 1, 4, 2, 3).astype(np.float32) / 255
         return torch.from_numpy(frames), torch.from_numpy(np.stack(flows))
 
-    def _flipped(self, triplet: Triplet) -> Triplet:
-        """Mirror, transpose and reverse in time, each at random."""
-        left, up, turn, back = self.rng.random(4) < 0.5
-        triplet = triplet[:, :, ::-1] if left else triplet
-        triplet = triplet[:, ::-1] if up else triplet
-        triplet = triplet.transpose(0, 2, 1, 3) if turn else triplet
-        return triplet[::-1] if back else triplet
-
-    def _real(self, size: int, progress: float) -> Triplet:
+    def _real(self, size: int, progress: float) -> tuple[Triplet, Floats]:
         """Cut a crop out of a clip; of up to four places the one that changes most."""
         rng = self.rng
         for _ in range(20):
-            clip, ranges = self.clips[rng.choice(len(self.clips), p=self.weights)]
-            lengths = np.array([end - begin for begin, end in ranges], float)
-            begin, end = ranges[rng.choice(len(ranges), p=lengths / lengths.sum())]
-            stride = int(rng.choice(STRIDES))
-            middle = int(rng.integers(begin + stride, end - stride))
-            triplet = clip[[middle - stride, middle, middle + stride]]
-            if stride and not is_usable(triplet):
-                continue
+            triplet, steps, middle, stride = self._chosen(STRIDES)
             height, width = triplet.shape[1:3]
-            side = min(int(size * rng.uniform(1, 1.6)), height, width)
+            side = min(int(size * rng.uniform(1, 1.6)), height, width) // SMALLER * SMALLER
             crops = []
             for _ in range(int(rng.integers(1, 5))):
-                y, x = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+                y, x = (int(rng.integers(0, (long - side) // SMALLER + 1)) * SMALLER for long in (height, width))
                 crop = triplet[:, y : y + side, x : x + side]
-                crops.append((np.abs(crop[0, ::4, ::4].astype(np.int16) - crop[2, ::4, ::4]).mean(), crop))
-            change, crop = max(crops, key=lambda pair: pair[0])
+                change = np.abs(crop[0, ::4, ::4].astype(np.int16) - crop[2, ::4, ::4]).mean()
+                crops.append((change, y, x))
+            change, y, x = max(crops)
             if change >= 0.5 or not stride:
-                return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in crop])
-        return self._synthetic(size, progress)[0]
+                crop = triplet[:, y : y + side, x : x + side]
+                part = tuple(slice(start // SMALLER, (start + side) // SMALLER) for start in (y, x))
+                flows = flows_through(steps, middle, stride, part, (size, size))
+                return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in crop]), flows
+        return self._synthetic(size, progress)
+
+    def _chosen(self, strides: tuple[int, ...]) -> tuple[Triplet, Steps, int, int]:
+        """Choose a usable triplet; returns it, its clip's steps, the middle frame's number and the stride."""
+        rng = self.rng
+        while True:
+            index = rng.choice(len(self.clips), p=self.weights)
+            (clip, steps), ranges = self.clips[index], TRAINING[index].ranges
+            lengths = np.array([end - begin for begin, end in ranges], float)
+            begin, end = ranges[rng.choice(len(ranges), p=lengths / lengths.sum())]
+            stride = int(rng.choice(strides))
+            middle = int(rng.integers(begin + stride, end - stride))
+            triplet = clip[[middle - stride, middle, middle + stride]]
+            if not stride or is_usable(triplet):
+                return triplet, steps, middle, stride
 
     def _motion(self, reach: float) -> Motion:
         """Choose a motion: mostly small, now and then beyond reach pixels."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .film_torch import Film, FilmOutput, fill
-from .samples import STAGES, Samples, Stage
+from .samples import STAGES, Samples
 
 LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
 TUNING, TUNING_BEGINS = 0.3, 0.5  # share of that rate, and where in a run's stages it begins
@@ -24,6 +24,7 @@ WARM_UP = 50  # steps
 AVERAGE = 0.995  # share that the averaged weights keep a step
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 50
+KNOWN = 0.3  # share of a coarse pixel whose flow has to be known
 FLOW_POWER = 0.4  # below 1, so that parts of a pixel weigh much, and what can't be known (leaves the frame) less
 
 
@@ -58,8 +59,15 @@ def warp_loss(output: FilmOutput, target: Tensor) -> Tensor:
 
 
 def wanted_flows(truth: Tensor, levels: range) -> list[Tensor]:
-    """Flows (2B,2,S,S) of some levels, in each level's pixels; NaN where not known."""
-    return [F.avg_pool2d(truth, 1 << level) / (1 << level) for level in levels]
+    """Flows (2B,2,S,S) of some levels, in each level's pixels: means of what is known; NaN where that is little."""
+    known = truth.isfinite().float()
+    flows = []
+    for level in levels:
+        size = 1 << level
+        share = F.avg_pool2d(known, size)
+        mean = F.avg_pool2d(torch.nan_to_num(truth), size) / share.clamp_min(KNOWN) / size
+        flows.append(mean.masked_fill(share < KNOWN, torch.nan))
+    return flows
 
 
 def flow_loss(flows: list[Tensor], wanted: list[Tensor], power: float) -> Tensor:
@@ -155,12 +163,12 @@ class Plan:
     steps: int
     seed: int
     alone: int = 0  # first steps, which train the fusion alone
-    begins: float = 0  # where in the stages, 0 to 1
     rate: float = 1  # share of LEARNING_RATE
-    stages: tuple[Stage, ...] = STAGES
 
 
-def train(data: Path, folder: Path, start: Path | None, plan: Plan, kind: type[Run] = Run) -> None:
+def train(
+    samples: Samples, folder: Path, start: Path | None, plan: Plan, kind: type[Run] = Run, workers: int = 1
+) -> None:
     """Train up to a number of steps, from the folder's checkpoint if it has one; log to log.csv there."""
     torch.manual_seed(plan.seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,12 +181,11 @@ def train(data: Path, folder: Path, start: Path | None, plan: Plan, kind: type[R
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         run.load(checkpoint)
-    samples = Samples(data, plan.steps, plan.seed, plan.begins, plan.stages)
     batches = DataLoader(
         samples,
         batch_size=None,
         sampler=range(run.step, plan.steps),
-        num_workers=1,
+        num_workers=workers,
         prefetch_factor=4,
     )
     began, errors = time.monotonic(), []
@@ -209,7 +216,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     begins, rate = (TUNING_BEGINS, TUNING) if args.tuning else (0, 1)
-    train(args.data, args.run, args.start, Plan(args.steps, args.seed, args.alone, begins, rate))
+    samples = Samples(args.data, args.steps, args.seed, begins, STAGES)
+    train(samples, args.run, args.start, Plan(args.steps, args.seed, args.alone, rate))
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
