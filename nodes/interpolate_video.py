@@ -91,12 +91,13 @@ class InterpolateVideo:
 
     @classmethod
     def VALIDATE_INPUTS(cls, fps: str | None = "", skip: str | None = "", only: str | None = "") -> bool | str:
-        # None is the value of another node, which hasn't run.
+        # None is the value of another node, which hasn't run. ComfyUI shows an error for each of these inputs, so it
+        # has to name the one.
         try:
             if fps and fps.strip():
-                frame_rate(fps.strip())
-            for ranges in (skip, only):
-                parse_ranges(ranges or "")
+                frame_rate(fps.strip(), "fps")
+            for name, ranges in (("skip", skip), ("only", only)):
+                parse_ranges(ranges or "", name)
         except FilmError as error:
             return str(error)
         return True
@@ -107,7 +108,7 @@ class InterpolateVideo:
                     quality: Quality = "high") -> tuple[Any, str]:
         rate = frame_rate(fps.strip()) if fps.strip() else None
         retiming = Retiming(None if rate else parse_multiplier(multiplier), rate, slow_motion, cuts, drop_duplicates,
-                            parse_ranges(skip), parse_ranges(only), loop)
+                            parse_ranges(skip, "skip"), parse_ranges(only, "only"), loop)
         source = host.video_source(video)
         output = host.output_file("film/video", 0, 0, ".mp4", "temp")
         parts = host.parts_folder(fingerprint(source))

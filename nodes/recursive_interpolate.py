@@ -72,8 +72,8 @@ class RecursiveInterpolate:
     @classmethod
     def VALIDATE_INPUTS(cls, skip: str | None = "", only: str | None = "") -> bool | str:
         try:
-            for ranges in (skip, only):
-                parse_ranges(ranges or "")  # None is the value of another node, which hasn't run
+            for name, ranges in (("skip", skip), ("only", only)):
+                parse_ranges(ranges or "", name)  # None is the value of another node, which hasn't run
         except FilmError as error:
             return str(error)
         return True
@@ -93,7 +93,7 @@ class RecursiveInterpolate:
         count = gaps * factor + (not looped)
         if count == len(frames):
             return torch.from_numpy(frames), factor
-        retiming = Retiming(cuts=cuts, skip=parse_ranges(skip), only=parse_ranges(only))
+        retiming = Retiming(cuts=cuts, skip=parse_ranges(skip, "skip"), only=parse_ranges(only, "only"))
         bridged = uninterpolated((planes(frame)[0] for frame in frames), len(frames), retiming)
         halvings = depth(factor) if method == "recursive" else 1
         check_memory(model.memory_needed(*shape[:2], halvings) + count * frames[0].nbytes,

@@ -92,7 +92,7 @@ class SaveWebM:
             if filename_prefix is not None:
                 host.check_prefix(filename_prefix)
             if exact_fps:
-                frame_rate(exact_fps)
+                frame_rate(exact_fps, "exact_fps")  # ComfyUI shows the error for both inputs
         except FilmError as error:
             return str(error)
         return True

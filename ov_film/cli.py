@@ -190,7 +190,7 @@ def _video(options: argparse.Namespace) -> None:
     rate = frame_rate(options.fps) if options.fps else None
     times = None if rate else parse_multiplier(options.multiplier or 2)
     retiming = Retiming(times, rate, options.slow_motion, options.cuts, options.drop_duplicates,
-                        parse_ranges(options.skip), parse_ranges(options.only), options.loop)
+                        parse_ranges(options.skip, "--skip"), parse_ranges(options.only, "--only"), options.loop)
     model = _load(options)
     began = time.monotonic()
     bars: list[tqdm[NoReturn]] = []

@@ -16,7 +16,7 @@ FilmTensors = dict[str, NDArray[np.float32]]
 # A tensor's full name, perhaps behind the scope of a model that holds the network.
 TENSOR_NAME = re.compile(
     r"(?:.*?/)??((?:feat_net/sub_extractor/cfeat_conv_\d+"
-    r"|predict_flow/flow_predictor_(?:\d+|shared)/(?:conv|strided)_\d+"
+    r"|predict_flow/flow_predictor_(?:\d+|shared)/conv_\d+"
     r"|fusion/conv2d(?:_\d+)?"
     r"|fusion/project_\d+)/(?:kernel|bias))")
 
@@ -25,7 +25,7 @@ FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
 STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose results windows are put together to
 RELEASED_PYRAMID_LEVELS = 7
-REACH = 3  # pixels of a level, of the comparisons of a flow predictor that reads images
+REACH = 5  # pixels that a flow predictor compares images over
 _SHARED_PREDICTOR = "flow_predictor_shared"
 _COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
 
@@ -45,9 +45,8 @@ class FilmConfiguration:
             network.
         projections: channels that fusion reads of the features of each encoded level, the finest first, through a
             1x1 convolution; none in the released network, which fuses all features as they are.
-        strided_filters: channels of the convolutions of stride 2 through which the shared flow predictor reads images,
-            one level finer for each, to compare both frames around each pixel (network.py); none in the released
-            network, where it reads features.
+        matching_filters: channels of the first convolution of the shared flow predictor, if it compares images two
+            levels finer instead of reading features (see network.py); otherwise 0, as in the released network.
         flow_level: the finest level whose flow is predicted: 0 in the released network, or `fine_levels` in one that
             has projections. Then flows are predicted at the midpoint's pixels, and what is finer is found in the
             frames themselves (see network.py and refinement.py).
@@ -62,7 +61,7 @@ class FilmConfiguration:
     fusion_filters: tuple[int, ...]
     image_levels: int = 0
     projections: tuple[int, ...] = ()
-    strided_filters: tuple[int, ...] = ()
+    matching_filters: int = 0
     flow_level: int = 0
     blends: bool = False
 
@@ -124,10 +123,9 @@ class FilmConfiguration:
         filters = self.flow_filters[self.predictor(level)]
         return filters // 2 if self.refines else filters
 
-    def strided(self, level: int) -> tuple[int, ...]:
-        """Channels of the strided convolutions before a level's flow predictor."""
-        shared = self.predictor(level) == len(self.flow_filters) - 1
-        return self.strided_filters if shared else ()
+    def matches(self, level: int) -> bool:
+        """Whether a level's flow predictor compares images."""
+        return self.matching_filters > 0 and self.predictor(level) == len(self.flow_filters) - 1
 
     def subtree_stages(self, level: int) -> int:
         """How many stages the subtree has that begins at a level of the image pyramid."""
@@ -153,10 +151,10 @@ class FilmConfiguration:
         """Return what `as_json` gave; raises KeyError, TypeError or ValueError where it is something else."""
         widths = {name: tuple(int(width) for width in fields[name])
                   for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
-        widths |= {name: tuple(int(width) for width in fields.get(name, ()))
-                   for name in ("projections", "strided_filters")}
+        widths["projections"] = tuple(int(width) for width in fields.get("projections", ()))
         return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
-                   flow_level=int(fields.get("flow_level", 0)), blends=bool(fields.get("blends", False)), **widths)
+                   matching_filters=int(fields.get("matching_filters", 0)), flow_level=int(fields.get("flow_level", 0)),
+                   blends=bool(fields.get("blends", False)), **widths)
 
 
 def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors:
@@ -231,6 +229,8 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
     predictors = [f"predict_flow/flow_predictor_{flow_level + index}" for index in range(len(own_predictors))]
     predictors.append(f"predict_flow/{_SHARED_PREDICTOR}")
     projections = 1 if flow_level else 0  # 1x1 convolutions before the others
+    width(f"{predictors[-1]}/conv_0")
+    matches = flow_level > 0 and tensors[f"{predictors[-1]}/conv_0/kernel"].shape[0] > 1  # there are two of 3x3 instead
     fused = count(r"fusion/conv2d(_\d+)?") // 3
     projected = sorted(int(match[1]) for name in tensors
                        if (match := re.fullmatch(r"fusion/project_(\d+)/kernel", name)))
@@ -239,12 +239,12 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
         feature_filters=tuple(width(f"feat_net/sub_extractor/cfeat_conv_{2 * stage}")
                               for stage in range(count(r"feat_net/sub_extractor/cfeat_conv_\d+") // 2)),
         flow_filters=tuple(width(f"{name}/conv_{projections}") for name in predictors),
-        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 - projections for name in predictors),
+        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 - projections - (matches and name == predictors[-1])
+                                for name in predictors),
         fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(fused)),
         image_levels=projected[0] if projected else 0,
         projections=tuple(width(projection_name(level)) for level in projected),
-        strided_filters=tuple(width(f"{predictors[-1]}/strided_{index}")
-                              for index in range(count(rf"{predictors[-1]}/strided_\d+"))),
+        matching_filters=width(f"{predictors[-1]}/conv_0") if matches else 0,
         flow_level=flow_level,
         blends=width(fusion_name(3 * fused)) == _BLENDING_OUTPUTS)
     _check(tensors, configuration)
@@ -269,9 +269,9 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
         raise FilmError(f"The model projects the features of {len(configuration.projections)} levels from level "
                         f"{configuration.image_levels} on, where fusion would read {projections}: give it the "
                         "SavedModel of google/film.")
-    if len(configuration.strided_filters) > (len(configuration.flow_filters) - 1) * configuration.refines:
-        raise FilmError(f"The model's shared flow predictor reads images {len(configuration.strided_filters)} levels "
-                        "finer, which are not at hand there: give it the SavedModel of google/film.")
+    if configuration.matching_filters and len(configuration.flow_filters) < 3:
+        raise FilmError(f"The model has {len(configuration.flow_filters)} flow predictors, where one that compares "
+                        "images needs two finer ones: give it the SavedModel of google/film.")
     expected = expected_shapes(configuration)
     for name, shape in expected.items():
         found = tensors[name].shape if name in tensors else "none"
@@ -307,12 +307,12 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
         index = configuration.predictor(level)
         name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
         channels, first = 2 * configuration.features(level), 0
-        if configuration.refines:
-            channels = 3 if configuration.strided(level) else configuration.features(level)
-            for strided_index, strided in enumerate(configuration.strided(level)):
-                channels = convolution(f"{name}/strided_{strided_index}", 3, channels, strided)
-            convolution(f"{name}/conv_0", 1, channels, filters // 2)
-            channels, first = 2 * (filters // 2) + ((2 * REACH + 1) ** 2 if configuration.strided(level) else 0), 1
+        if configuration.matches(level):
+            channels = convolution(f"{name}/conv_0", 3, 6 + (2 * REACH + 1) ** 2, configuration.matching_filters)
+            channels, first = convolution(f"{name}/conv_1", 3, channels, filters), 2
+        elif configuration.refines:
+            convolution(f"{name}/conv_0", 1, configuration.features(level), filters // 2)
+            channels, first = 2 * (filters // 2), 1
         for step in range(first, first + configuration.flow_convolutions[index]):
             channels = convolution(f"{name}/conv_{step}", 3, channels, filters)
         channels = convolution(f"{name}/conv_{step + 1}", 1, channels, filters // 2)

@@ -8,11 +8,12 @@ _NTSC_STEP = Fraction(1000, 1001)
 _ROUNDING = Fraction(1, 200)  # 23.98 and 23.976 both mean 24000/1001
 
 
-def frame_rate(fps: float | str) -> Fraction:
+def frame_rate(fps: float | str, name: str = "Frame rate") -> Fraction:
     """Return a frame rate, in frames a second, exactly: 23.976, 29.97 and the like mean 24000/1001, 30000/1001.
 
     Args:
         fps: a number, or text such as "30", "23.976" or "24000/1001".
+        name: what errors call it.
 
     Raises:
         FilmError: it is no number, or not above 0.
@@ -20,11 +21,11 @@ def frame_rate(fps: float | str) -> Fraction:
     try:
         exact = Fraction(str(fps))
     except (ValueError, ZeroDivisionError):
-        raise FilmError(f"Frame rate {fps} is no number: give one such as 30, 23.976 or 24000/1001.") from None
+        raise FilmError(f"{name} {fps} is no number: give one such as 30, 23.976 or 24000/1001.") from None
     if exact <= 0:
-        raise FilmError(f"Frame rate {fps} is not above 0: give one such as 30, 23.976 or 24000/1001.")
+        raise FilmError(f"{name} {fps} is not above 0: give one such as 30, 23.976 or 24000/1001.")
     ntsc = round(exact / _NTSC_STEP) * _NTSC_STEP
-    return ntsc if exact.denominator > 1 and abs(ntsc - exact) < _ROUNDING else exact
+    return ntsc if ntsc and exact.denominator > 1 and abs(ntsc - exact) < _ROUNDING else exact
 
 
 def parse_multiplier(times: float | str) -> Fraction:

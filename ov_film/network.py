@@ -46,6 +46,8 @@ from .configuration import (
 from .layers import Layers, Node, parameter
 
 ENDS, DIRECTIONS, TIME = ("first", "last"), ("forward", "backward"), "time"
+FINER = 2  # levels by which the images that a flow predictor compares are finer than its flow
+_FAINT = 0.02  # deviation, in [0,1], below which what is around a pixel fades
 _DOUBTFUL = 0.005  # difference of the warped images, in [0,1], at which the colours that are made count half
 _END = np.iinfo(np.int64).max
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -54,7 +56,9 @@ _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 def encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
     """Return the names of all that an encoding holds, in order, with their channels."""
     stitched, fused = configuration.stitched_level, range(configuration.image_levels, configuration.fusion_levels)
-    channels = {f"image_{level}": 3 for level in sorted({*range(configuration.image_levels), stitched})}
+    predicted = range(configuration.flow_level, configuration.pyramid_levels)
+    matched = {level - FINER for level in predicted if configuration.matches(level)}
+    channels = {f"image_{level}": 3 for level in sorted({*range(configuration.image_levels), stitched, *matched})}
     if configuration.refines:
         channels |= {f"features_{stitched}": configuration.features(stitched)}
         channels |= {f"fused_{level}": 3 + configuration.fused_features(level) for level in fused}
@@ -62,7 +66,7 @@ def encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
         channels |= {f"features_{level}": _images(configuration, level) + configuration.features(level)
                      for level in range(configuration.pyramid_levels)}
     return channels | {f"predictor_{level}": configuration.predictor_channels(level)
-                       for level in range(configuration.flow_level, configuration.pyramid_levels)}
+                       for level in predicted if not configuration.matches(level)}
 
 
 def fused_names(configuration: FilmConfiguration) -> list[str]:
@@ -120,18 +124,10 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
         if configuration.refines and level < configuration.fusion_levels:
             projected = layers.convolution(joined, projection_name(level), bias=False)
             encoding[f"fused_{level}"] = ops.concat([colours, projected], 1)
-        if level >= configuration.flow_level:
-            name = predictor_name(configuration.predictor(level), configuration)
-            strided = configuration.strided(level)
-            net, own = joined, slice(0, configuration.features(level))
-            if strided:
-                net, own = encoding[f"image_{level - len(strided)}"], slice(None)
-            for index in range(len(strided)):
-                net = layers.activated(net, f"{name}/strided_{index}", stride=2)
-            own_part = layers.convolution(net, f"{name}/conv_0", inputs=own)
-            if strided:  # so that what is alike is told by shape, not by brightness
-                own_part = ops.mvn(own_part, np.array([2, 3], np.int64), True, 1e-5, "inside_sqrt")
-            encoding[f"predictor_{level}"] = own_part
+        if f"predictor_{level}" in channels:
+            name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
+            own = slice(0, configuration.features(level))
+            encoding[f"predictor_{level}"] = layers.convolution(joined, name, inputs=own)
     outputs = {name: _transpose(encoding[name], _NHWC) for name in encoding_channels(configuration) if name in encoding}
     return _model(outputs, inputs, COARSE_ENCODER if levels[0] else FINE_ENCODER)
 
@@ -149,8 +145,9 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
     """Predict the flows of some levels, coarse to fine, from those of the level above them if there is one."""
     layers = Layers(tensors)
     predicted = range(max(levels[0], configuration.flow_level), levels[-1] + 1)
+    matched = {f"image_{level - FINER}" for level in predicted if configuration.matches(level)}
     channels = {name: count for name, count in encoding_channels(configuration).items()
-                if level_of(name) in predicted and not name.startswith(("image_", "fused_"))}
+                if name in matched or (level_of(name) in predicted and not name.startswith(("image_", "fused_")))}
     first, last = ({name: parameter(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS)
     above = [] if levels[-1] == configuration.pyramid_levels - 1 else [
         parameter(f"{direction}_flow_{levels[-1] + 1}", 2) for direction in DIRECTIONS]
@@ -199,40 +196,73 @@ def _midpoint_flows(layers: Layers, configuration: FilmConfiguration, level: int
     """Return both flows (1,2,h,w) of a level at the midpoint's pixels; those of the level above give a first guess."""
     index = configuration.predictor(level)
     name = predictor_name(index, configuration)
-    parts = [end[f"predictor_{level}"] for end in ends]
-    if upsampled:
-        halfway = (_transpose(ops.multiply(flow, np.float32(0.5)), _NHWC) for flow in reversed(upsampled))
-        parts = [layers.sample(part, flow, level) for part, flow in zip(parts, halfway, strict=True)]
-    own, other = ops.concat(parts, 0), ops.concat(parts[::-1], 0)  # both directions at once
-    compared = _compared(own, other) if configuration.strided(level) else []
-    net = _joined([own, other, *compared])
-    last_step = configuration.flow_convolutions[index] + 2
-    for step in range(1, last_step):
+    if configuration.matches(level):
+        net, first_step = _matched(layers, name, level - FINER, ends, upsampled), 2
+    else:
+        parts = [end[f"predictor_{level}"] for end in ends]
+        brought = _brought(layers, parts, upsampled, level)
+        net, first_step = _joined([ops.concat(brought, 0), ops.concat(brought[::-1], 0)]), 1  # both directions at once
+    last_step = first_step + configuration.flow_convolutions[index] + 1
+    for step in range(first_step, last_step):
         net = layers.activated(net, f"{name}/conv_{step}")
     flows = ops.split(layers.convolution(net, f"{name}/conv_{last_step}"), np.int64(0), 2).outputs()
     return _agreed(*(ops.add(*pair) for pair in zip(flows, upsampled, strict=True)) if upsampled else flows)
 
 
-def _compared(own: Node, other: Node) -> list[Node]:
-    """Return how alike two frames' features (n,h,w,c) are, opposite ways from each pixel: fields (n,h,w,1).
+def _brought(layers: Layers, parts: Sequence[Node], flows: Sequence[Node], level: int) -> Sequence[Node]:
+    """Return both frames' parts (1,h,w,c) of a level, brought to the midpoint by flows (1,2,h,w), if there are any."""
+    halfway = (_transpose(ops.multiply(flow, np.float32(0.5)), _NHWC) for flow in reversed(flows))
+    return [layers.sample(part, flow, level) for part, flow in zip(parts, halfway, strict=True)] if flows else parts
+
+
+def _matched(layers: Layers, name: str, level: int, ends: Sequence[Mapping[str, Node]],
+             flows: Sequence[Node]) -> Node:
+    """Return what images of a level and their comparison tell, (2,c,h/4,w/4); flows are of that size."""
+    parts = []
+    for end in ends:
+        image = _transpose(end[f"image_{level}"], _NCHW)
+        centred = ops.subtract(image, _mean(image, 5))
+        deviation = ops.sqrt(ops.reduce_mean(_mean(ops.multiply(centred, centred), 5), np.array([1], np.int64), True))
+        described = ops.divide(centred, ops.add(deviation, np.float32(_FAINT)))
+        parts.append(_transpose(ops.concat([ops.subtract(image, np.float32(0.5)), described], 1), _NHWC))
+    for _ in range(FINER):
+        flows = [_double_flow(flow) for flow in flows]
+    brought = [_transpose(part, _NCHW) for part in _brought(layers, parts, flows, level)]
+    colours, descriptions = zip(*((_part(part, 1, 0, 3), _part(part, 1, 3, 6)) for part in brought), strict=True)
+    net = ops.concat([ops.concat(colours, 0), ops.concat(colours[::-1], 0),
+                      _compared(ops.concat(descriptions, 0), ops.concat(descriptions[::-1], 0))], 1)
+    for step in range(FINER):
+        net = layers.activated(net, f"{name}/conv_{step}", stride=2)
+    return net
+
+
+def _compared(own: Node, other: Node) -> Node:
+    """Return how alike two frames' descriptions (n,3,h,w) are in 3x3, opposite ways from each pixel: (n,121,h,w).
 
     One for each flow of up to REACH whole pixels, row by row, of which the other frame takes the larger half; 0 where
     that leads out of the frame.
     """
     margin = (REACH + 1) // 2
-    around = np.array([0, margin, margin, 0], np.int64)
+    around = np.array([0, 0, margin, margin], np.int64)
     padded = [ops.pad(field, around, around, "constant", np.float32(0)) for field in (own, other)]
 
     @cache
     def moved(end: int, *place: int) -> Node:
         field = padded[end]
-        for axis, distance in enumerate(place, start=1):
+        for axis, distance in enumerate(place, start=2):
             field = _part(field, axis, margin + distance, distance - margin or _END)
         return field
 
     reach = range(-REACH, REACH + 1)
     pairs = ((moved(0, -(y // 2), -(x // 2)), moved(1, y - y // 2, x - x // 2)) for y in reach for x in reach)
-    return [ops.reduce_mean(ops.multiply(*pair), np.array([3], np.int64), True) for pair in pairs]
+    products = [ops.reduce_mean(ops.multiply(*pair), np.array([1], np.int64), True) for pair in pairs]
+    return ops.avg_pool(ops.concat(products, 1), [1, 1], [1, 1], [1, 1], [3, 3], exclude_pad=False)
+
+
+def _mean(net: Node, size: int) -> Node:
+    """Return the mean around each pixel of (n,c,h,w), of what lies within."""
+    around = [size // 2] * 2
+    return ops.avg_pool(net, [1, 1], around, around, [size, size], exclude_pad=True)
 
 
 def _agreed(forward: Node, backward: Node) -> list[Node]:

@@ -364,21 +364,24 @@ def _stretched(frames: Iterator[av.AudioFrame], start: Fraction, stretch: Fracti
     graph = av.filter.Graph()
     graph.link_nodes(graph.add_abuffer(sample_rate=first.sample_rate, format=first.format.name,
                                        layout=first.layout.name, time_base=first.time_base),
-                     graph.add("aresample", f"{_RATE}:async=1:min_hard_comp=0.01:out_sample_fmt=fltp"),
+                     graph.add("aresample", f"{_RATE}:async=1:min_hard_comp=0.01:out_sample_fmt=flt"),
                      graph.add("abuffersink")).configure()
-    slowed = Slowed(first.layout.nb_channels, stretch)
+    channels = first.layout.nb_channels
+    slowed = Slowed(channels, stretch)
     begin = over = _seconds(first.pts or 0, first)
     done = round(((begin - start) * stretch + lead) * _RATE)
     for frame in chain([first], frames, [None]):
         if frame:
             over = _seconds(frame.pts or 0, frame) + Fraction(frame.samples, frame.sample_rate)
         graph.push(frame)
-        parts = [slowed.push(cast("Samples", heard.to_ndarray())) for heard in _pulled(graph)]
+        # Packed: of eight channels in planes of their own, PyAV sees nine.
+        parts = [slowed.push(cast("Samples", heard.to_ndarray().reshape(-1, channels).T)) for heard in _pulled(graph)]
         if not frame:
             parts.append(slowed.finish(round((over - begin) * stretch * _RATE)))
         for samples in parts:
             if samples.size:
-                part = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", first.layout.name)
+                packed = np.ascontiguousarray(samples.T).reshape(1, -1)
+                part = av.AudioFrame.from_ndarray(packed, "flt", first.layout.name)
                 part.sample_rate, part.time_base, part.pts = _RATE, Fraction(1, _RATE), done
                 done += part.samples
                 yield part

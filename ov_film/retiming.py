@@ -212,8 +212,10 @@ def _joined(kept: _Seen, dropped: list[_Seen]) -> _Seen:
     return kept._replace(times=[*kept.times, *times], reads=1 + len(dropped))
 
 
-def parse_ranges(text: str) -> Ranges:
+def parse_ranges(text: str, name: str) -> Ranges:
     """Return the ranges of frames that a text such as "0-9, 25, 100-" lists; an open one goes on to the end.
+
+    Errors call it by its name.
 
     Raises:
         FilmError: it is no such list.
@@ -222,11 +224,11 @@ def parse_ranges(text: str) -> Ranges:
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = re.fullmatch(r"(\d+)(\s*-\s*(\d*))?", part)
         if match is None:
-            raise FilmError(f"Range {part!r} is none of frames: give some such as 0-9, 25, 100-.")
+            raise FilmError(f"{name}: {part!r} is no range of frames: give some such as 0-9, 25, 100-.")
         first = int(match[1])
         last = first if match[2] is None else int(match[3]) if match[3] else sys.maxsize
         if last < first:
-            raise FilmError(f"Range {part!r} ends before it begins: give some such as 0-9, 25, 100-.")
+            raise FilmError(f"{name}: range {part!r} ends before it begins: give some such as 0-9, 25, 100-.")
         ranges.append((first, last))
     return tuple(ranges)
 

@@ -102,10 +102,10 @@ class _Sound:
         if language:
             self.stream.metadata["language"] = language
         channels = self.stream.layout.nb_channels
-        samples = np.zeros((channels, round(seconds * sample_rate)), np.float32)
+        samples = np.zeros((round(seconds * sample_rate), channels), np.float32)
         at, length = round(click * sample_rate), round(lasts * sample_rate)
-        samples[:, at:at + length] = 0.9 * np.sin(np.arange(length))
-        self.frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+        samples[at:at + length] = 0.9 * np.sin(np.arange(length))[:, np.newaxis]
+        self.frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout=layout)
         self.frame.sample_rate, self.frame.time_base = sample_rate, Fraction(1, sample_rate)
         self.frame.pts = round(start * sample_rate)
 

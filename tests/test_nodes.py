@@ -206,7 +206,7 @@ def test_skipped_images_go_on_without_interpolation_and_only_leaves_the_others_o
                             for ranges in ({}, {"skip": "1"}, {"only": "0, 2-"}))
     assert torch.equal(skipped, only) and torch.equal(skipped[3], sources[2])
     assert torch.equal(skipped[[1, 5]], whole[[1, 5]]) and not torch.equal(whole[3], skipped[3])
-    assert "Range 'x' is none of frames" in nodes["RecursiveInterpolate"].VALIDATE_INPUTS("x", "")
+    assert "skip: 'x' is no range of frames" in nodes["RecursiveInterpolate"].VALIDATE_INPUTS("x", "")
 
 
 def test_a_loop_goes_on_from_the_last_image_to_the_first(nodes: dict[str, Any], film: Any) -> None:

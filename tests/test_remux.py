@@ -173,10 +173,10 @@ def test_slowed_sound_is_no_frame_early_or_late(tmp_path: Path, multiplier: int)
     assert abs(middle - multiplier * 0.85) < 0.01
 
 
-@pytest.mark.parametrize(("layout", "said"), [("4.0", True), ("5.1", False), ("mono", False)])
+@pytest.mark.parametrize(("layout", "said"), [("4.0", True), ("5.1", False), ("7.1", False), ("mono", False)])
 @pytest.mark.parametrize("slow_motion", [False, True])
 def test_channels_that_are_mixed_are_said(tmp_path: Path, layout: str, said: bool, slow_motion: bool) -> None:
-    source = write_clip(tmp_path / "in.mkv", moving(4), sounds=[{"codec": "ac3", "layout": layout}])
+    source = write_clip(tmp_path / "in.mkv", moving(4), sounds=[{"codec": "pcm_s16le", "layout": layout}])
     report = run(source, tmp_path / "out.webm", slow_motion=slow_motion, quality="small")
     assert ("its 4 channels mixed to 2" in str(report)) == said
 

@@ -156,9 +156,9 @@ def test_what_can_not_be_is_said(tmp_path: Path, options: Any, text: str) -> Non
 
 
 def test_ranges_are_read() -> None:
-    ranges = parse_ranges(" 0-9, 25 ,100-,, 3 - 4 ")
+    ranges = parse_ranges(" 0-9, 25 ,100-,, 3 - 4 ", "skip")
     assert ranges[:2] == ((0, 9), (25, 25)) and ranges[3] == (3, 4) and ranges[2][1] > 10 ** 9
-    assert parse_ranges("") == ()
+    assert parse_ranges("", "skip") == ()
     for text in ("a", "-5", "1-2-3", "1.5", "9-3", "\u00b2"):
-        with pytest.raises(FilmError, match="Range"):
-            parse_ranges(text)
+        with pytest.raises(FilmError, match="^skip: "):
+            parse_ranges(text, "skip")

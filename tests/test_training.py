@@ -21,14 +21,14 @@ from training.samples import mirrored
 from training.tracks import SMALLER, flows_through, track
 from training.train import Run, wanted_flows
 
-SMALL = FilmConfig(4, (4, 6), (4, 6), levels=6, stages=2, projections=(2, 2), flow_convolutions=(2, 3),
-                   strided_filters=(5,))
+SMALL = FilmConfig(4, (4, 6, 8), (4, 6), levels=6, stages=2, projections=(2, 2), flow_convolutions=(2, 3, 2),
+                   matching_filters=5)
 THREE_STAGES = FilmConfig(4, (4, 6, 8), (4, 6), stages=3, image_levels=0, projections=(3, 2, 5),
-                          flow_convolutions=(3, 3, 3), strided_filters=())
+                          flow_convolutions=(3, 3, 3), matching_filters=0)
 CONFIGURATIONS = {
     "film_lite": FilmConfig(),
-    "two_image_levels": FilmConfig(4, (4, 6), (4, 6, 8), stages=2, image_levels=2, projections=(2, 3),
-                                   flow_convolutions=(1, 4), strided_filters=(3,)),
+    "two_image_levels": FilmConfig(4, (4, 6, 8), (4, 6, 8), stages=2, image_levels=2, projections=(2, 3),
+                                   flow_convolutions=(1, 4, 2), matching_filters=5),
     "no_image_levels": THREE_STAGES,
     "colours": replace(THREE_STAGES, blends=False),
     "released": replace(THREE_STAGES, projections=(), flow_level=0, blends=False),
@@ -127,7 +127,7 @@ def test_training_flow_predictors_leaves_all_else_alone() -> None:
     run.train_step(frames.reshape(2, 3, 3, 64, 64), torch.full((2, 2, 2, 64, 64), 9.0), 0.9, 1e-2, False)
     changed = {".".join(name.split(".")[:2]) for name, value in film.state_dict().items()
                if not torch.equal(value, before[name])}
-    assert changed == {"predictors.0", "predictors.1"}
+    assert changed == {"predictors.0", "predictors.1", "predictors.2"}
 
 
 def test_training_goes_on_where_a_flow_is_not_known() -> None:
@@ -201,4 +201,4 @@ def test_training_the_coarsest_predictor_leaves_all_else_alone() -> None:
     run.train_step(frames.reshape(2, 2, 3, 16, 32), torch.full((2, 2, 2, 16, 32), 9.0), 0.9, 1e-2, False)
     changed = {".".join(name.split(".")[:2]) for name, value in film.state_dict().items()
                if not torch.equal(value, before[name])}
-    assert changed == {"predictors.1"}
+    assert changed == {"predictors.2"}

@@ -15,7 +15,7 @@ from .samples import Floats, Samples, Stage, Triplet, mirrored
 from .tracks import Frames, Steps, flows_through
 from .train import KNOWN, Plan, Run, flow_loss, options, synthetic, train, wanted_flows
 
-EACH = 8  # real pairs in a batch; as many synthetic ones
+EACH = 4  # real pairs in a batch; as many synthetic ones
 HEIGHT, WIDTH = 48, 64  # of an image, an eighth of the frames' size
 STRIDES = (0, 1, 2, 3, 4, 5, 6, 8)  # frames from an end of a real pair to its middle
 PHOTOS_SMALLER = 3

@@ -19,7 +19,8 @@ from ov_film.refinement import halved, refined
 
 from .warping import warp
 
-REACH = 3  # pixels of a level, of the coarsest flow predictor's comparisons
+REACH = 5  # pixels of a level, of the coarsest flow predictor's comparisons
+FAINT = 0.02  # deviation, in [0,1], below which what is around a pixel fades
 DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
 
 
@@ -32,15 +33,15 @@ class FilmConfig:
     """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (64, 128, 128)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = (64, 128, 96)  # per own flow predictor, then of the shared one
     fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
     image_levels: int = 1  # finest levels that are not encoded: fusion reads images alone there
     projections: tuple[int, ...] = (8, 16, 16, 16)  # of features for fusion, per encoded level; none: as they are
     flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
-    flow_convolutions: tuple[int, ...] = (3, 3, 8)  # of 3x3, per own flow predictor, then of the shared one
-    strided_filters: tuple[int, ...] = (64, 96)  # of strided convolutions, by which the shared one reads images
+    flow_convolutions: tuple[int, ...] = (3, 3, 5)  # of 3x3, per own flow predictor, then of the shared one
+    matching_filters: int = 64  # of the first convolution of the shared one, if it compares images; or 0
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
 
     @property
@@ -134,55 +135,73 @@ class Predictor(nn.Sequential):
         return [layer[0] for layer in self]
 
 
-def correlated(brought: Tensor) -> Tensor:
-    """How alike both frames' features (2B,C,h,w) are, opposite ways from each pixel: (2B,49,h,w), row by row.
+def described(images: Tensor) -> Tensor:
+    """What images (B,3,H,W) show around each pixel, whatever the light: less the mean of 5x5, by their deviation."""
 
-    One for each flow of up to REACH whole pixels, of which the other frame takes the larger half; 0 beyond the frame.
+    def mean(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, 5, 1, 2, count_include_pad=False)
+
+    centred = images - mean(images)
+    return centred / (mean(centred.square()).mean(1, keepdim=True).sqrt() + FAINT)
+
+
+def compared(brought: Tensor) -> Tensor:
+    """How alike both frames' descriptions (2B,3,h,w) are in 3x3, opposite ways from each pixel: (2B,121,h,w).
+
+    One for each flow of up to REACH whole pixels, row by row, of which the other frame takes the larger half; 0 beyond
+    the frame.
     """
-    channels, height, width = brought.shape[1:]
-    # Of all products together, which in training is faster than to make these alone.
-    products = brought.flatten(2).transpose(1, 2) @ swap(brought).flatten(2) / channels  # (2B, own pixel, other pixel)
-    flow = torch.arange(-REACH, REACH + 1, device=brought.device)
-    places, inside = [], []
-    for side in (height, width):
-        pixel = torch.arange(side, device=brought.device)
-        ends = torch.stack([pixel - flow[:, None] // 2, pixel + flow[:, None] - flow[:, None] // 2])  # (2,7,side)
-        inside.append(((ends >= 0) & (ends < side)).all(0))
-        places.append(ends.clamp(0, side - 1))
-    own, other = (y[:, None, :, None] * width + x[None, :, None, :] for y, x in zip(*places, strict=True))
-    chosen = products.flatten(1)[:, (own * (height * width) + other).flatten()]
-    within = inside[0][:, None, :, None] & inside[1][None, :, None, :]  # (7,7,h,w)
-    return chosen.unflatten(1, (-1, height, width)) * within.flatten(0, 1)
+    margin = (REACH + 1) // 2
+    own, other = (F.pad(part, (margin,) * 4) for part in (brought, swap(brought)))
+    height, width = brought.shape[2:]
+
+    def moved(padded: Tensor, y: int, x: int) -> Tensor:
+        return padded[:, :, margin + y : margin + y + height, margin + x : margin + x + width]
+
+    reach = range(-REACH, REACH + 1)
+    pairs = ((moved(own, -(y // 2), -(x // 2)), moved(other, y - y // 2, x - x // 2)) for y in reach for x in reach)
+    return F.avg_pool2d(torch.stack([(one * two).mean(1) for one, two in pairs], 1), 3, 1, 1)
 
 
 class MidpointPredictor(nn.Module):
-    """The same at the midpoint's pixels: from what both frames hold, projected and brought there.
+    """The same at the midpoint's pixels: from both frames' features, projected and brought there."""
 
-    One that reads images, by strided convolutions, also compares the frames around each pixel.
-    """
-
-    def __init__(self, inputs: int, width: int, convolutions: int, strided: tuple[int, ...] = ()) -> None:
+    def __init__(self, features: int, width: int, convolutions: int) -> None:
         super().__init__()
-        self.encode = nn.Sequential(*(convolution(*pair, stride=2) for pair in pairwise((inputs, *strided))))
-        self.project = nn.Conv2d(strided[-1] if strided else inputs, width // 2, 1)
-        compared = (2 * REACH + 1) ** 2 if strided else 0
-        self.predictor = Predictor(2 * (width // 2) + compared, width, convolutions)
+        self.project = nn.Conv2d(features, width // 2, 1)
+        self.predictor = Predictor(2 * (width // 2), width, convolutions)
 
-    def forward(self, source: Tensor, flow: Tensor) -> Tensor:
-        """Features (2B,C,h,w) or images (2B,3,4h,4w), first frames before last ones, and flows, forward first -> flows.
-
-        Flows are (2B,2,h,w).
-        """
-        projected = self.project(self.encode(source))
-        if len(self.encode):  # so that what is alike is told by shape, not by brightness
-            projected = F.instance_norm(projected.float())
-        brought = warp(projected, swap(flow) / 2)
-        parts = [brought, swap(brought), *([correlated(brought)] if len(self.encode) else [])]
-        return agreed(flow + self.predictor(torch.cat(parts, 1)).float())
+    def forward(self, features: Tensor, flow: Tensor) -> Tensor:
+        """Features (2B,C,h,w), first frames before last ones, and flows (2B,2,h,w), forward first -> flows."""
+        brought = warp(self.project(features), swap(flow) / 2)
+        return agreed(flow + self.predictor(torch.cat([brought, swap(brought)], 1)).float())
 
     def layers(self) -> list[nn.Conv2d]:
-        """The convolutions, in order, without the strided ones."""
+        """The convolutions, in order."""
         return [self.project, *self.predictor.layers()]
+
+
+class MatchingPredictor(nn.Module):
+    """The same from images two levels finer, whose pixels are compared with those around them in the other frame."""
+
+    def __init__(self, width: int, convolutions: int, strided: int) -> None:
+        super().__init__()
+        inputs = 6 + (2 * REACH + 1) ** 2
+        self.strided = nn.Sequential(convolution(inputs, strided, stride=2), convolution(strided, width, stride=2))
+        self.predictor = Predictor(width, width, convolutions)
+
+    def forward(self, images: Tensor, flow: Tensor) -> Tensor:
+        """Images (2B,3,4h,4w), first frames before last ones, and flows (2B,2,h,w), forward first -> flows."""
+        with torch.no_grad():
+            images = images.float()
+            halfway = swap(doubled(doubled(flow))) / 2
+            brought, descriptions = warp(torch.cat([images - 0.5, described(images)], 1), halfway).split(3, 1)
+            seen = torch.cat([brought, swap(brought), compared(descriptions)], 1)
+        return agreed(flow + self.predictor(self.strided(seen)).float())
+
+    def layers(self) -> list[nn.Conv2d]:
+        """The convolutions, in order."""
+        return [*(layer[0] for layer in self.strided), *self.predictor.layers()]
 
 
 class Film(nn.Module):
@@ -201,8 +220,8 @@ class Film(nn.Module):
             inputs = c.feature_channels(c.flow_level + index)
             if not c.flow_level:
                 self.predictors.append(Predictor(2 * inputs, *size))
-            elif c.strided_filters and index == len(c.flow_filters) - 1:
-                self.predictors.append(MidpointPredictor(3, *size, c.strided_filters))
+            elif c.matching_filters and index == len(c.flow_filters) - 1:
+                self.predictors.append(MatchingPredictor(*size, c.matching_filters))
             else:
                 self.predictors.append(MidpointPredictor(inputs, *size))
         self.projections = nn.ModuleList(  # of the features that are fused, from fine to coarse
@@ -251,7 +270,7 @@ class Film(nn.Module):
                 continue
             predictor = self.predictors[c.predictor(level)]
             if c.flow_level:
-                source = images[level - len(predictor.encode)] if len(predictor.encode) else features[level]
+                source = images[level - 2] if isinstance(predictor, MatchingPredictor) else features[level]
                 flows.append(predictor(source, flow))
             else:
                 other = swap(features[level])
@@ -307,9 +326,6 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
         part = f"flow_predictor_{index + model.config.flow_level if own else 'shared'}"
         for k, layer in enumerate(predictor.layers()):
             yield f"predict_flow/{part}/conv_{k}", layer
-        if isinstance(predictor, MidpointPredictor):
-            for k, strided in enumerate(predictor.encode):
-                yield f"predict_flow/{part}/strided_{k}", strided[0]
     for level, layer in enumerate(model.projections, start=model.config.image_levels):
         yield f"fusion/project_{level}", layer
     coarsest = model.config.fusion_levels - 1
@@ -341,7 +357,10 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
     flow_level = own[0] if own else 0
     predictors = [*(f"flow_predictor_{number}" for number in own), "flow_predictor_shared"]
     convolutions = [sum(name.startswith(part) for name in tensors) // 2 for part in ("feat_net/", "fusion/conv2d")]
-    steps = [sum(name.startswith(f"predict_flow/{part}/conv_") for name in tensors) // 2 for part in predictors]
+    steps = [sum(name.startswith(f"predict_flow/{part}/") for name in tensors) // 2 for part in predictors]
+    steps = [count - 2 - (flow_level > 0) for count in steps]  # those of 3x3 behind the first
+    matches = flow_level > 0 and len(tensors[f"predict_flow/{predictors[-1]}/conv_0/kernel"]) > 1  # of 3x3
+    steps[-1] -= matches
     fused = [f"fusion/conv2d_{3 * level}" if level else "fusion/conv2d" for level in range(convolutions[1] // 3)]
     projected = sorted(int(number) for name in tensors for number in re.findall(r"fusion/project_(\d+)/", name))
     return FilmConfig(
@@ -352,10 +371,8 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
         image_levels=projected[0] if projected else 0,
         projections=tuple(outputs(f"fusion/project_{level}") for level in projected),
         flow_level=flow_level,
-        flow_convolutions=tuple(count - (3 if flow_level else 2) for count in steps),  # without those of 1x1
-        strided_filters=tuple(
-            outputs(name.removesuffix("/kernel")) for name in sorted(tensors) if re.search(r"/strided_\d+/kernel", name)
-        ),
+        flow_convolutions=tuple(steps),
+        matching_filters=outputs(f"predict_flow/{predictors[-1]}/conv_0") if matches else 0,
         blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 5,
     )
 
