@@ -45,8 +45,9 @@ _THUMBNAIL_WIDTH = 128
 _THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
 _FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order, and what they carry
-_LEAST_MISSING = 0.5  # seconds; sound may end before it is said to
+_LEAST_MISSING = 0.15  # seconds; the last packets of sound don't always say how long they last
 _LATE = Fraction(1, 2)  # seconds; decoders give a picture so late after damage
+_OUT_OF_TIME = "frames out of time, and left out"
 _CLOCK_SET_ANEW = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: of broadcasts and discs
 
 
@@ -125,27 +126,13 @@ class Clip:
     _thumbnail_rows: int = _THUMBNAIL_ROWS[0]
 
     def frames(self) -> Iterator[ClipFrame]:
-        """Yield the frames in order; times rise.
-
-        A frame without a time stamp, or whose time stamp does not rise, comes a frame's time after the one before.
-        """
+        """Yield the frames in order; times rise, those without a time stamp of use being between their neighbours'."""
         self.faults.clear()
-        time: Fraction | None = None
         number = -1
-        for number, (picture, read) in enumerate(self._dated()):
-            if time is not None and read is not None and read <= time:
-                self.faults["time stamps that did not rise, and were mended"] += 1
-                read = None
-            if time is None:
-                time = Fraction(0)
-            elif read is not None:
-                time = read
-            elif self.constant:
-                time += 1 / self.frame_rate
-            else:
-                time += max(1, round(1 / self.frame_rate / self.time_base)) * self.time_base
+        for number, (picture, time) in enumerate(self._dated()):
             yield ClipFrame(number, time, self, picture)
-        self.faults["packets that gave no frame"] = max(0, self.count - number - 1)
+        gone = self.faults[_OUT_OF_TIME]
+        self.faults["packets that gave no frame"] = max(0, self.count - number - 1 - gone)
 
     def end_of(self, last: ClipFrame) -> Fraction:
         """Return when the last frame's time is over: `end`, or later where time stamps had to be mended."""
@@ -204,19 +191,41 @@ class Clip:
                         picture.colorspace = UNTAGGED
                     yield picture
 
-    def _dated(self) -> Iterator[tuple[av.VideoFrame, Fraction | None]]:
-        """Yield the pictures with their times, those left out that come late, alone among others that are in time."""
-        latest: Fraction | None = None
+    def _dated(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """Yield the pictures with their times, those left out that come late or have no place before the next one.
+
+        So a wrong time stamp is that of one picture, and moves no other.
+        """
         read = ((picture, self._time(picture)) for picture in self._pictures())
         following = next(read, None)
+        latest: Fraction | None = None
         while following:
-            (picture, time), following = following, next(read, None)
+            (picture, stamp), following = following, next(read, None)
             after = following[1] if following else None
-            if latest is not None and time is not None and after is not None and time < latest - _LATE < latest < after:
-                self.faults["frames out of time, and left out"] += 1
-                continue
-            latest = latest if time is None else time
-            yield picture, time
+            if latest is None:
+                latest = Fraction(0)
+            elif stamp is not None and stamp > latest and not (after is not None and latest < after < stamp):
+                latest = stamp
+            else:
+                if after is None or after <= latest:
+                    after = None
+                between = self._between(latest, after)
+                if between is None or (stamp is not None and after is not None and stamp < latest - _LATE):
+                    self.faults[_OUT_OF_TIME] += 1
+                    continue
+                if stamp is not None:
+                    self.faults["time stamps that did not rise, and were mended"] += 1
+                latest = between
+            yield picture, latest
+
+    def _between(self, before: Fraction, after: Fraction | None) -> Fraction | None:
+        """Return a frame's time after the one before; None where another frame's is as early."""
+        unit = 1 / self.frame_rate if self.constant else self.time_base
+        time = before + max(1, round(1 / self.frame_rate / unit)) * unit
+        if after is None or time < after:
+            return time
+        time = before + (after - before) // (2 * unit) * unit
+        return time if time > before else None
 
     def _time(self, picture: av.VideoFrame) -> Fraction | None:
         stamp = picture.dts if self._by_dts else picture.pts
@@ -348,11 +357,12 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
         clip.end = times[-1] + stamps[max(stamps)] * clip.time_base
     # MP4 says exactly how many frames it has; AVI, Matroska, FLV and fragments of MP4 how long they are.
     missing, whole = declared - packets, "mp4" in kind and declared > 0
+    least = 0 if whole or kind == "avi" else _LEAST_MISSING * clip.frame_rate
     if kind == "avi":
         length = float(declared / guess)
     if not whole and any(name in kind for name in ("avi", "matroska", "flv", "mp4")):
         missing = round((length - end) * clip.frame_rate)
-    if missing > (0 if whole else _LEAST_MISSING * clip.frame_rate):
+    if missing > least:
         clip.notes.append(f"the file was cut off and lacks {missing} frames")
 
 

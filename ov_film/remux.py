@@ -209,6 +209,8 @@ def _video(container: OutputContainer, parts: Sequence[Part], time_base: Fractio
         if container.format.name in ("mp4", "mov"):  # hvc1, say; the muxer's own choice is hev1
             stream.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
     stream.time_base = time_base
+    mean = sum(part.frames for part in parts) / (end * time_base)
+    stream.codec_context.framerate = mean.limit_denominator(100_000)  # Matroska would say 1 / time_base
     _describe(stream, source)
     begin = round(lead / time_base)
     delays = [_delay(part, time_base) for part in parts]

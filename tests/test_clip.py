@@ -1,7 +1,7 @@
 """Reading video files: every kind of picture, times, and what is broken."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from io import BytesIO
 from itertools import islice
@@ -177,18 +177,37 @@ def _restamped(source: Path, target: Path, stamps: list[int]) -> None:
                 new.mux(packet)
 
 
-def test_a_picture_that_comes_late_after_damage_moves_no_other(tmp_path: Path) -> None:
-    source, late = write_clip(tmp_path / "in.nut", moving(60), 25, codec="ffv1", pixel_format="yuv420p"), 40
-    with av.open(str(source)) as old, av.open(str(tmp_path / "bad.mkv"), "w") as new:
+def stamped(folder: Path, stamps: Sequence[int]) -> Path:
+    """A clip of 25 frames a second with time stamps, in frames, whether they rise or not."""
+    source = write_clip(folder / "in.nut", moving(len(stamps)), 25, codec="ffv1", pixel_format="yuv420p")
+    with av.open(str(source)) as old, av.open(str(folder / "bad.mkv"), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
         for number, packet in enumerate(packet for packet in old.demux() if packet.size):
-            packet.dts, packet.pts = number * 40, (number + 60 - 30 * (number == late)) * 40
+            packet.dts, packet.pts = number * 40, (stamps[number] + 60) * 40
             packet.time_base, packet.stream = F(1, 1000), stream
             new.mux(packet)
-    clip = open_clip(tmp_path / "bad.mkv")
+    return folder / "bad.mkv"
+
+
+def test_a_picture_that_comes_late_after_damage_moves_no_other(tmp_path: Path) -> None:
+    late = 40
+    clip = open_clip(stamped(tmp_path, [number - 30 * (number == late) for number in range(60)]))
     times = [frame.time for frame in clip.frames()]
     assert times == [F(number, 25) for number in range(60) if number != late]
     assert clip.faults["frames out of time, and left out"] == 1
+
+
+@pytest.mark.parametrize("wrong", [{20: 70}, {10: 9, 20: 19, 30: 29}, {20: 15}, {59: 30}])
+def test_a_wrong_time_stamp_moves_no_other_frame(tmp_path: Path, wrong: dict[int, int]) -> None:
+    clip = open_clip(stamped(tmp_path, [wrong.get(number, number) for number in range(60)]))
+    assert [frame.time for frame in clip.frames()] == [F(number, 25) for number in range(60)]
+    assert clip.faults["time stamps that did not rise, and were mended"] == len(wrong)
+
+
+def test_frames_that_share_their_time_don_t_put_off_those_that_follow(tmp_path: Path) -> None:
+    clip = open_clip(stamped(tmp_path, [number - (number > 20) - (number > 40) for number in range(60)]))
+    assert [frame.time for frame in clip.frames()] == [F(number, 25) for number in range(58)]
+    assert clip.faults["frames out of time, and left out"] == 2
 
 
 def test_b_frames_in_avi_have_their_times(tmp_path: Path) -> None:

@@ -268,3 +268,12 @@ def test_chapters_stay_in_time(tmp_path: Path, clip: Path, slow_motion: bool) ->
             chapters = [(chapter["start"] * chapter["time_base"], chapter["metadata"]["title"])
                         for chapter in container.chapters()]
         assert chapters == [(0, "One"), (F(4 * (1 + slow_motion), 10), "Two")]
+
+
+@pytest.mark.parametrize("output", ["out.mkv", "out.mp4", "out.mov"])
+def test_frames_that_do_not_come_evenly_have_their_mean_rate(tmp_path: Path, output: str) -> None:
+    stamps = [number * 40 + 7 * (number % 3) for number in range(30)]
+    source = write_clip(tmp_path / "in.mp4", moving(30), 25, stamps=stamps, time_base=Fraction(1, 1000))
+    run(source, tmp_path / output, quality="small")
+    with av.open(str(tmp_path / output)) as container:
+        assert float(container.streams.video[0].average_rate) == pytest.approx(50, rel=0.03)
