@@ -160,5 +160,5 @@ def test_ranges_are_read() -> None:
     assert ranges[:2] == ((0, 9), (25, 25)) and ranges[3] == (3, 4) and ranges[2][1] > 10 ** 9
     assert parse_ranges("", "skip") == ()
     for text in ("a", "-5", "1-2-3", "1.5", "9-3", "\u00b2"):
-        with pytest.raises(FilmError, match="^skip: "):
+        with pytest.raises(FilmError, match=r"^skip: "):
             parse_ranges(text, "skip")
