@@ -51,6 +51,8 @@ def models_folders() -> list[Path]:
 
 def check_prefix(prefix: str) -> None:
     """Raise FilmError where a prefix names no file, or one outside the output folder."""
+    if "\0" in prefix:
+        raise FilmError(f"Prefix {prefix!r} holds a character that no file name may have: give one without.")
     path = PureWindowsPath(prefix)  # it knows both kinds of slashes; links within the output folder may lead elsewhere
     if not path.name or path.anchor or ".." in path.parts or prefix.endswith(("/", "\\")):
         raise FilmError(f"Prefix {prefix!r} names no file in the output folder: give a name, with a subfolder or "

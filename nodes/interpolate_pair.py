@@ -17,7 +17,7 @@ class InterpolatePair:
 
     CATEGORY = "FILM OpenVINO"
     DESCRIPTION = ("Makes the frame between two images, for batches frame by frame. The network knows the midpoint; "
-                   "other times are approached by halving, to within 1/128 of the gap.")
+                   "other times are approached by halving, to within 1/128 of the gap, or reached at once (method).")
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("images",)
     OUTPUT_TOOLTIPS = ("The new frames, one for each pair.",)
@@ -32,7 +32,8 @@ class InterpolatePair:
                                           "pair of a batch."}),
             "time": ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01,
                                "tooltip": "When the new frame is: 0 is the first, 1 the last. 0.5 is fastest and best; "
-                                          "others take up to six runs of the network."})},
+                                          "others take up to six runs of the network, one with the "
+                                        "method direct."})},
             "optional": {
                 "method": (list(METHODS), {
                     "default": "recursive",

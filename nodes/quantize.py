@@ -25,7 +25,7 @@ class Quantize:
     CATEGORY = "FILM OpenVINO"
     DESCRIPTION = ("Makes a model's int8 version, calibrated on your own frames: the fastest on processors with VNNI, "
                    "at a small loss that is measured and shown. It is made once and kept, and Load FILM OpenVINO "
-                   "offers it as precision int8 from then on. It needs one more package, nncf.")
+                   "loads it with precision int8 from then on. It needs one more package, nncf.")
     RETURN_TYPES = ("FILM_OPENVINO_MODEL", "STRING")
     RETURN_NAMES = ("model", "report")
     OUTPUT_TOOLTIPS = ("The int8 version, on the device of the model that came in. Connect it to Recursive Interpolate "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from .errors import FilmError
+from .words import counted
 
 if TYPE_CHECKING:
     from .frames import Frame
@@ -31,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more, and complains
         return 1
     except KeyboardInterrupt:
-        again = "; given again, the command goes on where it stopped" if "video" in (arguments or sys.argv) else ""
-        return _failed(f"interrupted; nothing was written{again}.", debug)
+        kept = (", but parts (beside it, .NAME.parts): given again, the command goes on where it stopped"
+                if "video" in (arguments or sys.argv) else "")
+        return _failed(f"interrupted; nothing was written{kept}.", debug)
     except FilmError as error:
         return _failed(str(error), debug)
     except ImportError as error:
@@ -175,7 +177,8 @@ def _interpolate(options: argparse.Namespace) -> None:
     if options.figure:
         frames = _with_figure(frames, options.figure, factor)
     _write(frames, options)
-    print(f"{model.report()}: {total} frames in {time.monotonic() - began:.1f} s -> {options.output}")
+    total = 1 if options.output.suffix.lower() == ".png" else total
+    print(f"{model.report()}: {counted(total, 'frame')} in {time.monotonic() - began:.1f} s -> {options.output}")
 
 
 def _video(options: argparse.Namespace) -> None:

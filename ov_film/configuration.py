@@ -25,7 +25,6 @@ FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
 STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose results windows are put together to
 RELEASED_PYRAMID_LEVELS = 7
-REACH = 5  # pixels that a flow predictor compares images over
 _SHARED_PREDICTOR = "flow_predictor_shared"
 _COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
 
@@ -45,8 +44,6 @@ class FilmConfiguration:
             network.
         projections: channels that fusion reads of the features of each encoded level, the finest first, through a
             1x1 convolution; none in the released network, which fuses all features as they are.
-        matching_filters: channels of the first convolution of the shared flow predictor, if it compares images two
-            levels finer instead of reading features (see network.py); otherwise 0, as in the released network.
         flow_level: the finest level whose flow is predicted: 0 in the released network, or `fine_levels` in one that
             has projections. Then flows are predicted at the midpoint's pixels, and what is finer is found in the
             frames themselves (see network.py and refinement.py).
@@ -61,7 +58,6 @@ class FilmConfiguration:
     fusion_filters: tuple[int, ...]
     image_levels: int = 0
     projections: tuple[int, ...] = ()
-    matching_filters: int = 0
     flow_level: int = 0
     blends: bool = False
 
@@ -123,10 +119,6 @@ class FilmConfiguration:
         filters = self.flow_filters[self.predictor(level)]
         return filters // 2 if self.refines else filters
 
-    def matches(self, level: int) -> bool:
-        """Whether a level's flow predictor compares images."""
-        return self.matching_filters > 0 and self.predictor(level) == len(self.flow_filters) - 1
-
     def subtree_stages(self, level: int) -> int:
         """How many stages the subtree has that begins at a level of the image pyramid."""
         return min(len(self.feature_filters), self.pyramid_levels - level)
@@ -153,8 +145,7 @@ class FilmConfiguration:
                   for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
         widths["projections"] = tuple(int(width) for width in fields.get("projections", ()))
         return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
-                   matching_filters=int(fields.get("matching_filters", 0)), flow_level=int(fields.get("flow_level", 0)),
-                   blends=bool(fields.get("blends", False)), **widths)
+                   flow_level=int(fields.get("flow_level", 0)), blends=bool(fields.get("blends", False)), **widths)
 
 
 def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors:
@@ -229,8 +220,6 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
     predictors = [f"predict_flow/flow_predictor_{flow_level + index}" for index in range(len(own_predictors))]
     predictors.append(f"predict_flow/{_SHARED_PREDICTOR}")
     projections = 1 if flow_level else 0  # 1x1 convolutions before the others
-    width(f"{predictors[-1]}/conv_0")
-    matches = flow_level > 0 and tensors[f"{predictors[-1]}/conv_0/kernel"].shape[0] > 1  # there are two of 3x3 instead
     fused = count(r"fusion/conv2d(_\d+)?") // 3
     projected = sorted(int(match[1]) for name in tensors
                        if (match := re.fullmatch(r"fusion/project_(\d+)/kernel", name)))
@@ -239,12 +228,10 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
         feature_filters=tuple(width(f"feat_net/sub_extractor/cfeat_conv_{2 * stage}")
                               for stage in range(count(r"feat_net/sub_extractor/cfeat_conv_\d+") // 2)),
         flow_filters=tuple(width(f"{name}/conv_{projections}") for name in predictors),
-        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 - projections - (matches and name == predictors[-1])
-                                for name in predictors),
+        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 - projections for name in predictors),
         fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(fused)),
         image_levels=projected[0] if projected else 0,
         projections=tuple(width(projection_name(level)) for level in projected),
-        matching_filters=width(f"{predictors[-1]}/conv_0") if matches else 0,
         flow_level=flow_level,
         blends=width(fusion_name(3 * fused)) == _BLENDING_OUTPUTS)
     _check(tensors, configuration)
@@ -269,9 +256,6 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
         raise FilmError(f"The model projects the features of {len(configuration.projections)} levels from level "
                         f"{configuration.image_levels} on, where fusion would read {projections}: give it the "
                         "SavedModel of google/film.")
-    if configuration.matching_filters and len(configuration.flow_filters) < 3:
-        raise FilmError(f"The model has {len(configuration.flow_filters)} flow predictors, where one that compares "
-                        "images needs two finer ones: give it the SavedModel of google/film.")
     expected = expected_shapes(configuration)
     for name, shape in expected.items():
         found = tensors[name].shape if name in tensors else "none"
@@ -307,10 +291,7 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
         index = configuration.predictor(level)
         name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
         channels, first = 2 * configuration.features(level), 0
-        if configuration.matches(level):
-            channels = convolution(f"{name}/conv_0", 3, 6 + (2 * REACH + 1) ** 2, configuration.matching_filters)
-            channels, first = convolution(f"{name}/conv_1", 3, channels, filters), 2
-        elif configuration.refines:
+        if configuration.refines:
             convolution(f"{name}/conv_0", 1, configuration.features(level), filters // 2)
             channels, first = 2 * (filters // 2), 1
         for step in range(first, first + configuration.flow_convolutions[index]):

@@ -61,6 +61,8 @@ def choose_precision(precision: str, device: Device) -> str:
     Raises:
         FilmError: the device doesn't run that precision natively, or there is no such precision.
     """
+    if precision not in (*PRECISIONS, INT8):
+        raise FilmError(f"Precision {precision!r} is none: choose one of {', '.join((*PRECISIONS, INT8))}.")
     if precision == "auto":
         return device.precisions[0]
     if precision not in device.precisions:

@@ -200,7 +200,9 @@ def _package_lines(packages: Packages) -> list[str]:
 
 
 def _device_lines(facts: Facts) -> list[str]:
-    lines = [f"{device.name}: {device.full_name}; {', '.join(device.precisions)}" for device in facts.devices]
+    vnni = {None: "", True: "; has VNNI, so int8 is fastest", False: "; no VNNI, so int8 gains little"}
+    lines = [f"{device.name}: {device.full_name}; {', '.join(device.precisions)}"
+             f"{vnni[facts.machine.vnni] if device.name == 'CPU' else ''}" for device in facts.devices]
     lines += [f"{kind}: none; {missing_device(kind, facts.machine)}" for kind in ("GPU", "NPU")
               if facts.devices and not any(device.name.startswith(kind) for device in facts.devices)]
     free, total = facts.memory

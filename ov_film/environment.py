@@ -35,6 +35,7 @@ class Machine:
         intel_gpu, intel_npu: whether there is one on the PCI bus; None where that can't be looked at.
         device_files: the files that lead to devices, such as /dev/dri/renderD128, and whether this user may open them.
         compute_runtime: whether Intel's OpenCL driver is registered.
+        vnni: whether the processor has VNNI, instructions for int8; None where that can't be looked at.
     """
 
     system: str = "Linux"
@@ -44,6 +45,7 @@ class Machine:
     intel_npu: bool | None = None
     device_files: Mapping[str, bool] = field(default_factory=dict)
     compute_runtime: bool = False
+    vnni: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,16 @@ def _machine() -> Machine:
         container=Path("/.dockerenv").exists() or Path("/run/.containerenv").exists(),
         intel_gpu=_on_pci_bus(_DISPLAYS), intel_npu=_on_pci_bus(_ACCELERATORS),
         device_files={str(path): os.access(path, os.R_OK | os.W_OK) for path in files},
-        compute_runtime=any("intel" in path.name.lower() for path in Path("/etc/OpenCL/vendors").glob("*.icd")))
+        compute_runtime=any("intel" in path.name.lower() for path in Path("/etc/OpenCL/vendors").glob("*.icd")),
+        vnni=_has_vnni())
+
+
+def _has_vnni() -> bool | None:
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags[1].split()) if flags else None
 
 
 def _on_pci_bus(kind: str) -> bool | None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import requests
 
 from .errors import FilmError
-from .library import FULL_MODEL, is_model_folder, read_manifest
+from .library import FULL_MODEL, default_models_folder, is_model_folder, read_manifest
 
 HANDLE = "https://tfhub.dev/google/film/1"
 ARCHIVE_URL = "https://www.kaggle.com/api/v1/models/google/film/tensorFlow2/film/1/download"
@@ -95,8 +95,10 @@ def install(models: Path, *, source: str | None = None, force: bool = False,
 
 def by_hand(models: Path) -> str:
     """Return the sentence that tells how to get the full model into `models` where it can't be fetched."""
+    folder = "" if models == default_models_folder() else f' --models-dir "{models.absolute()}"'
     return (f"To have the full model, download {ARCHIVE_URL} in a browser, on any computer, move the file to "
-            f"{models / f'{FULL_MODEL}.tar.gz'}, and type `python install.py` (ComfyUI's Python) in {_PACK}.")
+            f"{models.absolute() / f'{FULL_MODEL}.tar.gz'}, and type `python install.py{folder}` (ComfyUI's Python) in "
+            f"{_PACK}.")
 
 
 def _is_installed(model: Path) -> bool:

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import re
 import shutil
 import uuid
@@ -8,6 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import FilmError
+
+
+def unwritable(path: Path, error: OSError) -> FilmError:
+    """Return the error that says why something can't be written, and what helps."""
+    remedy = ("choose a shorter name" if error.errno == errno.ENAMETOOLONG
+              else "choose another place or make room there")
+    return FilmError(f"{path} can't be written ({error.strerror or error}): {remedy}.")
 
 
 @contextmanager
@@ -28,8 +36,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         else:
             temporary.replace(path)
     except OSError as error:
-        raise FilmError(f"{path} can't be written ({error.strerror or error}): choose another place or make room there."
-                        ) from error
+        raise unwritable(path, error) from error
     finally:
         _remove(temporary)
 

@@ -21,7 +21,7 @@ from .encoding import (
     open_container,
 )
 from .errors import FilmError
-from .files import remove_leftovers, written_whole
+from .files import remove_leftovers, unwritable, written_whole
 from .frames import Frame, bridge
 from .model import METHODS, End, FilmModel, Method, check_method
 from .parts import Parts, opened_parts
@@ -155,7 +155,7 @@ def _check_output(source: Source, output: Path) -> None:
         if output.is_dir():
             raise FilmError(f"{output} is a folder: name a file in it.")
     except OSError as error:  # a name that is too long, say
-        raise FilmError(f"{output} can't be written ({error.strerror or error}): choose another place.") from error
+        raise unwritable(output, error) from error
 
 
 def _encoding(output: Path, clip: Clip, codec: AutoCodec, quality: Quality) -> Encoding:

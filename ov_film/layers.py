@@ -29,21 +29,20 @@ class Layers:
         self.exact: dict[str, Node] = {}
 
     def convolution(self, net: Node, name: str, inputs: Any = slice(None), bias: bool = True,
-                    unused: int = 0, stride: int = 1) -> Node:
-        """Convolve by (a part of the input channels of) a named kernel, padded as TensorFlow's "same" at stride 1.
+                    unused: int = 0) -> Node:
+        """Convolve by (a part of the input channels of) a named kernel, padded as TensorFlow's "same".
 
         The net's first channels can be left unused.
         """
         kernel = np.pad(self._tensors[f"{name}/kernel"][:, :, inputs], ((0, 0), (0, 0), (unused, 0), (0, 0)))
         size = kernel.shape[0]
         before, after = [(size - 1) // 2] * 2, [size // 2] * 2
-        kernel = self._kernel(f"{name} {inputs} {unused}", kernel)
-        net = ops.convolution(net, kernel, [stride, stride], before, after, [1, 1])
+        net = ops.convolution(net, self._kernel(f"{name} {inputs} {unused}", kernel), [1, 1], before, after, [1, 1])
         return self._biased(net, name) if bias else net
 
-    def activated(self, net: Node, name: str, stride: int = 1) -> Node:
+    def activated(self, net: Node, name: str) -> Node:
         """Convolve and activate."""
-        return self.leaky_relu(self.convolution(net, name, stride=stride))
+        return self.leaky_relu(self.convolution(net, name))
 
     def leaky_relu(self, net: Node) -> Node:
         """Activate."""

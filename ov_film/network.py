@@ -24,7 +24,6 @@ there, fused_i, behind image_i, or image_i alone at the image levels (see config
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 
 import numpy as np
 import openvino as ov
@@ -36,7 +35,6 @@ from .configuration import (
     FINE_ENCODER,
     FINE_FLOW,
     FUSION,
-    REACH,
     FilmConfiguration,
     FilmTensors,
     fusion_name,
@@ -46,8 +44,6 @@ from .configuration import (
 from .layers import Layers, Node, parameter
 
 ENDS, DIRECTIONS, TIME = ("first", "last"), ("forward", "backward"), "time"
-FINER = 2  # levels by which the images that a flow predictor compares are finer than its flow
-_FAINT = 0.02  # deviation, in [0,1], below which what is around a pixel fades
 _DOUBTFUL = 0.005  # difference of the warped images, in [0,1], at which the colours that are made count half
 _END = np.iinfo(np.int64).max
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -56,9 +52,7 @@ _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 def encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
     """Return the names of all that an encoding holds, in order, with their channels."""
     stitched, fused = configuration.stitched_level, range(configuration.image_levels, configuration.fusion_levels)
-    predicted = range(configuration.flow_level, configuration.pyramid_levels)
-    matched = {level - FINER for level in predicted if configuration.matches(level)}
-    channels = {f"image_{level}": 3 for level in sorted({*range(configuration.image_levels), stitched, *matched})}
+    channels = {f"image_{level}": 3 for level in sorted({*range(configuration.image_levels), stitched})}
     if configuration.refines:
         channels |= {f"features_{stitched}": configuration.features(stitched)}
         channels |= {f"fused_{level}": 3 + configuration.fused_features(level) for level in fused}
@@ -66,7 +60,7 @@ def encoding_channels(configuration: FilmConfiguration) -> dict[str, int]:
         channels |= {f"features_{level}": _images(configuration, level) + configuration.features(level)
                      for level in range(configuration.pyramid_levels)}
     return channels | {f"predictor_{level}": configuration.predictor_channels(level)
-                       for level in predicted if not configuration.matches(level)}
+                       for level in range(configuration.flow_level, configuration.pyramid_levels)}
 
 
 def fused_names(configuration: FilmConfiguration) -> list[str]:
@@ -124,7 +118,7 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
         if configuration.refines and level < configuration.fusion_levels:
             projected = layers.convolution(joined, projection_name(level), bias=False)
             encoding[f"fused_{level}"] = ops.concat([colours, projected], 1)
-        if f"predictor_{level}" in channels:
+        if level >= configuration.flow_level:
             name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
             own = slice(0, configuration.features(level))
             encoding[f"predictor_{level}"] = layers.convolution(joined, name, inputs=own)
@@ -145,9 +139,8 @@ def _build_flow(tensors: FilmTensors, configuration: FilmConfiguration, levels: 
     """Predict the flows of some levels, coarse to fine, from those of the level above them if there is one."""
     layers = Layers(tensors)
     predicted = range(max(levels[0], configuration.flow_level), levels[-1] + 1)
-    matched = {f"image_{level - FINER}" for level in predicted if configuration.matches(level)}
     channels = {name: count for name, count in encoding_channels(configuration).items()
-                if name in matched or (level_of(name) in predicted and not name.startswith(("image_", "fused_")))}
+                if level_of(name) in predicted and not name.startswith(("image_", "fused_"))}
     first, last = ({name: parameter(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS)
     above = [] if levels[-1] == configuration.pyramid_levels - 1 else [
         parameter(f"{direction}_flow_{levels[-1] + 1}", 2) for direction in DIRECTIONS]
@@ -196,73 +189,16 @@ def _midpoint_flows(layers: Layers, configuration: FilmConfiguration, level: int
     """Return both flows (1,2,h,w) of a level at the midpoint's pixels; those of the level above give a first guess."""
     index = configuration.predictor(level)
     name = predictor_name(index, configuration)
-    if configuration.matches(level):
-        net, first_step = _matched(layers, name, level - FINER, ends, upsampled), 2
-    else:
-        parts = [end[f"predictor_{level}"] for end in ends]
-        brought = _brought(layers, parts, upsampled, level)
-        net, first_step = _joined([ops.concat(brought, 0), ops.concat(brought[::-1], 0)]), 1  # both directions at once
-    last_step = first_step + configuration.flow_convolutions[index] + 1
-    for step in range(first_step, last_step):
+    parts = [end[f"predictor_{level}"] for end in ends]
+    if upsampled:
+        halfway = (_transpose(ops.multiply(flow, np.float32(0.5)), _NHWC) for flow in reversed(upsampled))
+        parts = [layers.sample(part, flow, level) for part, flow in zip(parts, halfway, strict=True)]
+    net = _joined([ops.concat(parts, 0), ops.concat(parts[::-1], 0)])  # both directions at once
+    last_step = configuration.flow_convolutions[index] + 2
+    for step in range(1, last_step):
         net = layers.activated(net, f"{name}/conv_{step}")
     flows = ops.split(layers.convolution(net, f"{name}/conv_{last_step}"), np.int64(0), 2).outputs()
     return _agreed(*(ops.add(*pair) for pair in zip(flows, upsampled, strict=True)) if upsampled else flows)
-
-
-def _brought(layers: Layers, parts: Sequence[Node], flows: Sequence[Node], level: int) -> Sequence[Node]:
-    """Return both frames' parts (1,h,w,c) of a level, brought to the midpoint by flows (1,2,h,w), if there are any."""
-    halfway = (_transpose(ops.multiply(flow, np.float32(0.5)), _NHWC) for flow in reversed(flows))
-    return [layers.sample(part, flow, level) for part, flow in zip(parts, halfway, strict=True)] if flows else parts
-
-
-def _matched(layers: Layers, name: str, level: int, ends: Sequence[Mapping[str, Node]],
-             flows: Sequence[Node]) -> Node:
-    """Return what images of a level and their comparison tell, (2,c,h/4,w/4); flows are of that size."""
-    parts = []
-    for end in ends:
-        image = _transpose(end[f"image_{level}"], _NCHW)
-        centred = ops.subtract(image, _mean(image, 5))
-        deviation = ops.sqrt(ops.reduce_mean(_mean(ops.multiply(centred, centred), 5), np.array([1], np.int64), True))
-        described = ops.divide(centred, ops.add(deviation, np.float32(_FAINT)))
-        parts.append(_transpose(ops.concat([ops.subtract(image, np.float32(0.5)), described], 1), _NHWC))
-    for _ in range(FINER):
-        flows = [_double_flow(flow) for flow in flows]
-    brought = [_transpose(part, _NCHW) for part in _brought(layers, parts, flows, level)]
-    colours, descriptions = zip(*((_part(part, 1, 0, 3), _part(part, 1, 3, 6)) for part in brought), strict=True)
-    net = ops.concat([ops.concat(colours, 0), ops.concat(colours[::-1], 0),
-                      _compared(ops.concat(descriptions, 0), ops.concat(descriptions[::-1], 0))], 1)
-    for step in range(FINER):
-        net = layers.activated(net, f"{name}/conv_{step}", stride=2)
-    return net
-
-
-def _compared(own: Node, other: Node) -> Node:
-    """Return how alike two frames' descriptions (n,3,h,w) are in 3x3, opposite ways from each pixel: (n,121,h,w).
-
-    One for each flow of up to REACH whole pixels, row by row, of which the other frame takes the larger half; 0 where
-    that leads out of the frame.
-    """
-    margin = (REACH + 1) // 2
-    around = np.array([0, 0, margin, margin], np.int64)
-    padded = [ops.pad(field, around, around, "constant", np.float32(0)) for field in (own, other)]
-
-    @cache
-    def moved(end: int, *place: int) -> Node:
-        field = padded[end]
-        for axis, distance in enumerate(place, start=2):
-            field = _part(field, axis, margin + distance, distance - margin or _END)
-        return field
-
-    reach = range(-REACH, REACH + 1)
-    pairs = ((moved(0, -(y // 2), -(x // 2)), moved(1, y - y // 2, x - x // 2)) for y in reach for x in reach)
-    products = [ops.reduce_mean(ops.multiply(*pair), np.array([1], np.int64), True) for pair in pairs]
-    return ops.avg_pool(ops.concat(products, 1), [1, 1], [1, 1], [1, 1], [3, 3], exclude_pad=False)
-
-
-def _mean(net: Node, size: int) -> Node:
-    """Return the mean around each pixel of (n,c,h,w), of what lies within."""
-    around = [size // 2] * 2
-    return ops.avg_pool(net, [1, 1], around, around, [size, size], exclude_pad=True)
 
 
 def _agreed(forward: Node, backward: Node) -> list[Node]:

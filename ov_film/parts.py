@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from .errors import FilmError
-from .files import written_whole
+from .files import unwritable, written_whole
 
 ABANDONED_DAYS = 30
 _PLAN = "plan.json"
@@ -136,8 +136,7 @@ def _writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FilmError(f"{folder} can't be written ({error.strerror or error}): choose another place or make room "
-                        "there.") from error
+        raise unwritable(folder, error) from error
 
 
 def _empty(folder: Path) -> None:

@@ -171,7 +171,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(images: list[str], common: l
         "required: --output": (first, last),
         "required: LAST: see": (first, "--output", output),
         "Device 'TPU' is not among": (first, last, "--output", output, "--device", "TPU"),
-        "Precision 'int1' is not native": (first, last, "--output", output, "--precision", "int1"),
+        "Precision 'int1' is none": (first, last, "--output", output, "--precision", "int1"),
         "Model 'nothing' is not installed": (first, last, "--output", output, "--model", "nothing"),
         "Figure": (first, last, "--output", output, "--times", 0, "--figure", tmp_path / "figure.png"),
         "or an even --multiplier": (first, last, "--output", output, "--multiplier", 3, "--figure",

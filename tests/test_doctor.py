@@ -33,6 +33,12 @@ def packages(**versions: str) -> Packages:
     return replace(HEALTHY, versions={name: text for name, text in changed.items() if text})
 
 
+@pytest.mark.parametrize(("vnni", "said"), [(True, "; has VNNI"), (False, "; no VNNI"), (None, "; f32\n")])
+def test_it_says_whether_int8_is_worth_it_on_the_processor(vnni: bool | None, said: str) -> None:
+    cpu = replace(CPU, precisions=("f32",))
+    assert said in page(replace(FACTS, machine=Machine(vnni=vnni), devices=(cpu,))).split("CPU: ")[1]
+
+
 @pytest.mark.parametrize(("machine", "reason"), [
     (Machine("Darwin"), "on a Mac"),
     (Machine("Windows"), "newest driver from Intel"),

@@ -253,7 +253,7 @@ def test_a_precision_that_is_not_native_is_refused() -> None:
     with pytest.raises(FilmError, match=r"Precision 'bf16' is not native to GPU \(some GPU\): choose one of "
                                         "auto, f16, f32, int8"):
         choose_precision("bf16", Device("GPU", "some GPU", ("f16", "f32")))
-    with pytest.raises(FilmError, match="Precision 'int3' is not native"):
+    with pytest.raises(FilmError, match="Precision 'int3' is none: choose one of auto, f32, bf16, f16, int8"):
         choose_precision("int3", choose_device("CPU"))
 
 

@@ -144,7 +144,7 @@ def test_a_model_that_is_not_installed_is_refused_before_the_run(
 
 
 @pytest.mark.parametrize(("device", "precision", "message"), [
-    ("TPU", "auto", "'TPU' is not among"), ("CPU", "f8", "'f8' is not native")])
+    ("TPU", "auto", "'TPU' is not among"), ("CPU", "f8", "'f8' is none")])
 def test_a_choice_that_this_machine_has_not_is_explained(nodes: dict[str, Any], device: str, precision: str,
                                                          message: str) -> None:
     with pytest.raises(Exception, match=message):

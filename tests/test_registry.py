@@ -20,7 +20,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ONLY_HERE = {"ov_film/fetch.py": {"requests", "socket", "pooch", "kagglehub", "tensorflow_hub"},  # alone fetches
+ONLY_HERE = {"ov_film/fetch.py": {"requests", "socket", "pooch", "kagglehub", "tensorflow_hub",
+                                  "addresses"},  # alone fetches
              "ov_film/environment.py": {"what it is told"}}  # looks whether what it lists can be imported
 NETWORK = {"requests", "socket", "socketserver", "ssl", "urllib", "urllib3", "http", "xmlrpc", "ftplib", "imaplib",
            "poplib", "smtplib", "telnetlib", "aiohttp", "httpx", "websocket", "websockets", "paramiko", "pooch",
@@ -28,8 +29,10 @@ NETWORK = {"requests", "socket", "socketserver", "ssl", "urllib", "urllib3", "ht
 NEVER = {"subprocess", "multiprocessing", "pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve",
          "pty", "commands", "sqlite3", "ctypes", "builtins", "runpy", "code", "codeop", "pip", "winreg"}
 NAMES = {"eval", "exec", "compile", "__import__"}
-ATTRIBUTES = {"os.system", "os.putenv", "os.unsetenv", "os.startfile", "torch.load"}
-FAMILIES = ("os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.popen", "asyncio.create_subprocess")
+ATTRIBUTES = {"os.system", "os.putenv", "os.unsetenv", "os.startfile", "torch.load", "torch.hub"}
+FAMILIES = ("os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.popen", "asyncio.create_subprocess",
+            "asyncio.open_", "asyncio.start_")
+ADDRESSES = re.compile("(?:https?|rtsp|rtmp|ftp)://")
 
 
 def project() -> dict[str, Any]:
@@ -70,6 +73,8 @@ def findings(tree: ast.AST, allowed: set[str]) -> Iterator[str]:
             name = ast.unparse(node)
             if name in ATTRIBUTES or name.startswith(FAMILIES) or (name == "os.environ" and id(node) not in read):
                 yield f"uses {name}"
+        elif isinstance(node, ast.Constant) and ADDRESSES.match(str(node.value)) and "addresses" not in allowed:
+            yield f"names {node.value}"
         elif isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
             yield "reads pickles"
 
@@ -93,7 +98,8 @@ def _imported(node: ast.Import | ast.ImportFrom, allowed: set[str]) -> Iterator[
     "import builtins\nbuiltins.eval('1')", "run = eval\nrun('1')", "import os\ngetattr(os, 'system')('ls')",
     "import asyncio\nasyncio.create_subprocess_exec('ls')", "import importlib\nimportlib.import_module('subprocess')",
     "from importlib import import_module\nimport_module(name)", "import torch\ntorch.load('x')", "import urllib3",
-    "import multiprocessing", "from pip._internal import main", "import tensorflow_hub"])
+    "import multiprocessing", "from pip._internal import main", "import tensorflow_hub", "cv2.VideoCapture('http://x')",
+    "import asyncio\nasyncio.open_connection('x', 80)", "import torch\ntorch.hub.load('x', 'y')"])
 def test_the_scan_finds(code: str) -> None:
     assert list(findings(ast.parse(code), set()))
 

@@ -1,4 +1,7 @@
-"""Train the coarsest flow predictor alone, which reads nothing but images an eighth of the frames' size and less."""
+"""Train a coarsest flow predictor that compares images, an eighth of the frames' size and less, and nothing else.
+
+An attempt at what film_lite lacks (README.md): it is not part of it yet, and the engine doesn't know it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .film_torch import Film
+from .film_torch import Film, FilmConfig
 from .samples import Floats, Samples, Stage, Triplet, mirrored
 from .tracks import Frames, Steps, flows_through
 from .train import KNOWN, Plan, Run, flow_loss, options, synthetic, train, wanted_flows
 
+CONFIG = FilmConfig(flow_filters=(64, 128, 96), flow_convolutions=(3, 3, 5), matching_filters=64)
 EACH = 4  # real pairs in a batch; as many synthetic ones
 HEIGHT, WIDTH = 48, 64  # of an image, an eighth of the frames' size
 STRIDES = (0, 1, 2, 3, 4, 5, 6, 8)  # frames from an end of a real pair to its middle
@@ -100,7 +104,7 @@ def main() -> None:
     """Train film_lite's coarsest flow predictor; the same command goes on where a stopped run was."""
     args = options(main.__doc__).parse_args()
     samples = SmallPairs(args.data, args.steps, args.seed)
-    train(samples, args.run, args.start, Plan(args.steps, args.seed, rate=RATE), CoarseRun)
+    train(samples, args.run, args.start, Plan(args.steps, args.seed, rate=RATE, config=CONFIG), CoarseRun)
 
 
 if __name__ == "__main__":

@@ -33,15 +33,15 @@ class FilmConfig:
     """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (64, 128, 96)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = (64, 128)  # per own flow predictor, then of the shared one
     fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
     levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
     image_levels: int = 1  # finest levels that are not encoded: fusion reads images alone there
     projections: tuple[int, ...] = (8, 16, 16, 16)  # of features for fusion, per encoded level; none: as they are
     flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
-    flow_convolutions: tuple[int, ...] = (3, 3, 5)  # of 3x3, per own flow predictor, then of the shared one
-    matching_filters: int = 64  # of the first convolution of the shared one, if it compares images; or 0
+    flow_convolutions: tuple[int, ...] = (3, 3)  # of 3x3, per own flow predictor, then of the shared one
+    matching_filters: int = 0  # of the first convolution of the shared one, if it compares images (see coarse.py)
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
 
     @property
@@ -408,8 +408,9 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="checkpoint.pt, as train.py writes it")
     parser.add_argument("output", type=Path, help="the .npz to write")
     args = parser.parse_args()
-    model = Film()
-    model.load_state_dict(torch.load(args.checkpoint, weights_only=True, map_location="cpu")["average"])
+    state = torch.load(args.checkpoint, weights_only=True, map_location="cpu")
+    model = Film(FilmConfig(**state["config"]))
+    model.load_state_dict(state["average"])
     np.savez(args.output, **film_tensors(model))
 
 

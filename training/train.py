@@ -6,7 +6,7 @@ import argparse
 import csv
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .film_torch import Film, FilmOutput, fill
+from .film_torch import Film, FilmConfig, FilmOutput, fill
 from .samples import STAGES, Samples
 
 LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
@@ -95,6 +95,7 @@ class Run:
     def save(self, path: Path) -> None:
         """Write the checkpoint; a cut-off write leaves the former one."""
         state = {
+            "config": asdict(self.model.config),
             "model": self.model.state_dict(),
             "average": self.average,
             "optimiser": self.optimiser.state_dict(),
@@ -164,6 +165,7 @@ class Plan:
     seed: int
     alone: int = 0  # first steps, which train the fusion alone
     rate: float = 1  # share of LEARNING_RATE
+    config: FilmConfig = field(default_factory=FilmConfig)
 
 
 def train(
@@ -173,7 +175,7 @@ def train(
     torch.manual_seed(plan.seed)
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = Film()
+    model = Film(plan.config)
     if start:
         with np.load(start) as tensors:
             fill(model, tensors)

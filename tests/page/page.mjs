@@ -139,10 +139,10 @@ function frames(page, count) {
     count => told.filter(({kind}) => kind === 'progress').length >= count, count, {timeout: RUN_MS});
 }
 
-function played(page) {
+async function played(page) {
+  await page.waitForFunction(() => [...document.querySelectorAll('video')].at(-1)?.readyState, null, {timeout: RUN_MS});
   return page.evaluate(async () => {
     const video = [...document.querySelectorAll('video')].at(-1);
-    if (!video) return null;
     video.muted = video.loop = true;
     await video.play();
     const from = video.currentTime;
