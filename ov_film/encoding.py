@@ -247,6 +247,11 @@ class Encoding:
         return frame_rate.limit_denominator(_MOST_DENOMINATOR)
 
 
+def takes_size(codec: Codec, height: int, width: int) -> bool:
+    """Return whether frames are large enough for a codec."""
+    return min(height + height % 2, width + width % 2) >= _ENCODERS[codec].least_side
+
+
 class Encoder:
     """Encodes frames into a new video stream of a container, at constant quality.
 
@@ -288,7 +293,7 @@ class Encoder:
         self._overshoot = overshoot
         self._count = 0
         encoder = _ENCODERS[encoding.codec]
-        if min(height + height % 2, width + width % 2) < encoder.least_side:
+        if not takes_size(encoding.codec, height, width):
             raise FilmError(f"Frames of {width}x{height} are too small for {encoder.name}: give frames of at least "
                             f"{encoder.least_side}x{encoder.least_side}, or choose codec vp9.")
         if sample_aspect_ratio != 1 and not holds_aspect(container, encoding.codec):

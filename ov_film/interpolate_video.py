@@ -19,6 +19,7 @@ from .encoding import (
     crf_of,
     holds_aspect,
     open_container,
+    takes_size,
 )
 from .errors import FilmError
 from .files import remove_leftovers, unwritable, written_whole
@@ -142,6 +143,8 @@ def interpolate_video(
         lost.append(f"{clip.bits} bits a sample became {encoding.sample_bits}")
     if any(clip.hdr) and not clip.hdr.parameters(encoding.encoder):
         lost.append("what it says of HDR's mastering display and light level left out")
+    if any(side % encoding.multiple for side in (clip.height, clip.width)):
+        lost.append(f"{clip.width}x{clip.height} got a row or column more: the codec wants even sides")
     if clip.fine_chroma:
         lost.append("2x2 pixels share one colour now (4:2:0)")
     report.notes = [*lost, *clip.notes, *(f"{count} {what}" for what, count in clip.faults.items() if count)]
@@ -163,7 +166,9 @@ def _encoding(output: Path, clip: Clip, codec: AutoCodec, quality: Quality) -> E
     deep, webm = clip.bits > 8, output.suffix.lower() == ".webm"
     usual: dict[tuple[bool, bool], Codec] = {
         (False, False): "h264", (False, True): "h265", (True, False): "vp9", (True, True): "av1"}
-    codec = usual[webm, deep] if codec == "auto" else codec
+    if codec == "auto":
+        codec = usual[webm, deep]
+        codec = codec if takes_size(codec, clip.height, clip.width) else usual[webm, False]
     check_container(output, codec)
     bits = 10 if codec == "av1" or (deep and codec in ("h264", "h265")) else 8
     return Encoding(codec, crf_of(quality, codec), bits=bits, colour=clip.colour, hdr=clip.hdr)

@@ -157,6 +157,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(images: list[str], common: l
         "holds one midpoint, not 3 images": (*images, "--output", tmp_path / "out.png"),
         "holds one midpoint, not 2 images made 4 times": (first, last, "--times", 2, "--output", tmp_path / "out.png"),
         "exists and is not empty": (first, last, "--output", tmp_path / "full"),
+        "choose a shorter name": (first, last, "--output", tmp_path / ("a" * 300 + ".webm")),
         "Times -1 is not": (first, last, "--times", -1, "--output", output),
         "--times: invalid int value": (first, last, "--times", "two", "--output", output),
         "Both --times and --multiplier are given": (first, last, "--times", 1, "--multiplier", 3, "--output", output),

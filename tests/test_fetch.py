@@ -20,7 +20,7 @@ import requests
 from ov_film import fetch
 from ov_film.configuration import FilmConfiguration
 from ov_film.errors import FilmError
-from ov_film.library import MODEL_FILES, Manifest, checked_manifest, read_manifest
+from ov_film.library import MODEL_FILES, Manifest, checked_manifest, default_models_folder, read_manifest
 from ov_film.saved_model import opened_saved_model
 
 CONFIGURATION = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 256))
@@ -364,6 +364,15 @@ def test_failure_keeps_the_installed_model(path: str, models: Path, server: Serv
         fetch.install(models, source=server.url(path), force=True)
     assert checked_manifest(models / "film") == read_manifest(small_folder)
     assert [path.name for path in models.iterdir()] == ["film"]
+
+
+def test_the_way_by_hand_names_the_folder_where_it_is_not_the_usual_one(tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "python install.py`" in fetch.by_hand(default_models_folder())
+    told = fetch.by_hand(Path("here"))
+    assert f'python install.py --models-dir "{tmp_path / "here"}"`' in told
+    assert f"{tmp_path / 'here' / 'film.tar.gz'}," in told
 
 
 @pytest.mark.parametrize("place", [lambda models: archive(models / "film.tar.gz", "placed"),

@@ -397,3 +397,19 @@ def test_the_command(tmp_path: Path, clip: Path, small_folder: Path, capsys: pyt
         assert main(["video", *map(str, arguments), *common]) == 1
         assert error in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv"]
+
+
+@pytest.mark.parametrize(("output", "codec", "bits"), [("out.mp4", "h264", 10), ("out.webm", "vp9", 8)])
+def test_a_small_video_of_10_bits_gets_a_codec_that_takes_its_size(tmp_path: Path, output: str, codec: str,
+                                                                  bits: int) -> None:
+    source = write_clip(tmp_path / "in.mkv", moving(4, 32, 48), codec="ffv1", pixel_format="yuv420p10le")
+    report = run(source, tmp_path / output)
+    with av.open(str(tmp_path / output)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name.endswith(codec) and stream.codec_context.format.components[0].bits == bits
+    assert ("10 bits a sample became 8" in str(report)) == (bits == 8)
+
+
+def test_an_odd_size_that_became_even_is_said(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", moving(4, 65, 97), codec="ffv1", pixel_format="yuv444p")
+    assert "97x65 got a row or column more" in str(run(source, tmp_path / "out.mp4"))

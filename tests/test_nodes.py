@@ -151,6 +151,10 @@ def test_a_choice_that_this_machine_has_not_is_explained(nodes: dict[str, Any], 
         nodes["Loader"].load("film_lite", device, precision)
 
 
+def test_a_prefix_that_no_file_can_have_is_refused(nodes: dict[str, Any]) -> None:
+    assert "holds a character that no file name may have" in nodes["SaveWebM"].VALIDATE_INPUTS("film/a\0b")
+
+
 @pytest.mark.parametrize("prefix", ["", "../outside", "film/../../outside", "/tmp/outside", "C:/outside",
                                     "..\\outside", "film/", "."])
 def test_a_prefix_that_names_no_file_in_the_output_folder_is_refused(nodes: dict[str, Any], prefix: str) -> None:
