@@ -18,7 +18,7 @@ from .errors import FilmError
 from .frame_rate import frame_rate
 from .frames import Frame
 from .hdr import NO_HDR, Hdr, read_hdr
-from .leaps import Leaps
+from .leaps import Clock, Leaps
 from .pictures import MATRICES, UNTAGGED, colour_of, is_transparent, left_out, rgb_of
 from .scenes import Thumbnail
 
@@ -120,6 +120,7 @@ class Clip:
     notes: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     leaps: Leaps = field(default_factory=Leaps)
+    _clock: Clock = field(default_factory=lambda: Clock([Fraction(0)]))
     _orientation: tuple[bool, bool, bool] = (False, False, False)
     _by_dts: bool = False  # where time stamps of AVI are those of decoding, in order, and the others are made up
     _zero: Fraction = Fraction(0)  # the first frame's time stamp as frames count, which `start` is but for `_by_dts`
@@ -196,6 +197,7 @@ class Clip:
 
         So a wrong time stamp is that of one picture, and moves no other.
         """
+        self._clock = self.leaps.clock()
         read = ((picture, self._time(picture)) for picture in self._pictures())
         following = next(read, None)
         latest: Fraction | None = None
@@ -231,7 +233,8 @@ class Clip:
         stamp = picture.dts if self._by_dts else picture.pts
         if stamp is None or picture.time_base is None:
             return None
-        closed = self.leaps.closed(stamp * _exact(picture.time_base))
+        shown = stamp * _exact(picture.time_base)
+        closed = self.leaps.closed(shown + self._clock.offset(shown))
         if closed is None:
             self.faults["time stamps that leap away, and were mended"] += 1
             return None
@@ -328,21 +331,22 @@ def _find_times(clip: Clip, beginning: Sequence[int | None]) -> None:
         clip.time_base = _exact(stream.time_base or 1)
         guess = _tidied(_exact(stream.guessed_rate or stream.average_rate or 25), clip.time_base)
         for packet in clip.packets(container, *container.streams):
-            stamp = packet.dts if packet.pts is None else packet.pts
+            stamp, offset = packet.dts if packet.pts is None else packet.pts, Fraction(0)
             if stamp is not None:
                 begin, duration = (float(value * packet.time_base) for value in (stamp, packet.duration or 0))
                 end = max(end, begin + duration)
                 if packet.stream.type in ("video", "audio"):
                     usual = float(1 / guess) if packet.stream == stream else 0
-                    clip.leaps.see(packet.stream_index, begin, duration, usual)
+                    offset = clip.leaps.see(packet.stream_index, begin, duration, usual)
             if packet.size and packet.stream == stream:
                 packets += 1
                 if stamp is not None and not packet.is_discard:
-                    stamps[stamp] = packet.duration or 0
+                    stamps[stamp + round(offset / clip.time_base)] = packet.duration or 0
         declared, length, kind = stream.frames, (container.duration or 0) / av.time_base, container.format.name
     # Streams without a container have no time stamps; others lack those of some frames at the beginning.
     lacking, stamp = next(((number, stamp) for number, stamp in enumerate(beginning) if stamp is not None), (0, 0))
     clip.leaps.close()
+    clip.notes += ["a clock that was set back went on"] * (len(clip.leaps.offsets) > 1)
     clip.notes += [f"a leap of {seconds:.0f} s in the time stamps was closed" for seconds in clip.leaps.seconds]
     closed = [clip.leaps.closed(stamp * clip.time_base) for stamp in sorted(stamps)]
     known = [time for time in closed if time is not None]

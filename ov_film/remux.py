@@ -260,14 +260,15 @@ def _packets(clip: Clip, index: int) -> Iterator[Packet]:
     leaps are closed.
     """
     source, _ = clip.opened()
-    last, duration = None, 1
+    last, duration, clock = None, 1, clip.leaps.clock()
     with source:
         if index >= len(source.streams):  # FLV's come to light one by one
             return
         for packet, following in pairwise(chain(clip.packets(source, source.streams[index]), [None])):
             read, next_stamp = _stamp(packet), _stamp(following) if following else None
             if read is not None:
-                closed = clip.leaps.closed(read * packet.time_base)
+                begin = read * packet.time_base
+                closed = clip.leaps.closed(begin + clock.offset(begin))
                 if closed is None or (next_stamp is not None and next_stamp < read):
                     clip.faults["packets of sound or subtitles out of time, and left out"] += 1
                     continue

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import pytest
 
+from ov_film.clip import open_clip
 from ov_film.leaps import Leaps
 from tests.clips import click_of, moving, run, times_of, write_clip
 
@@ -75,3 +76,20 @@ def test_a_broadcast_whose_clock_is_set_anew_goes_on_at_once(tmp_path: Path) -> 
     times = times_of(tmp_path / "out.mp4")
     assert abs(times[-1] - times[0] - 2) < 0.1
     assert abs(click_of(tmp_path / "out.mp4", after=1) - float(times[0]) - 1.5) < 0.1
+
+
+@pytest.mark.parametrize("seconds", [2, 3])
+def test_joined_recordings_stay_in_time(tmp_path: Path, seconds: int) -> None:
+    parts = [write_clip(tmp_path / f"{name}.ts", moving(24 * length), 24,
+                        sounds=[{"seconds": sound, "click": click}])
+             for name, length, sound, click in (("first", 2, 2.4, 0.5), ("last", seconds, seconds, 1.0))]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    clip = open_clip(joined)
+    times = [frame.time for frame in clip.frames()]
+    begins = times[48]  # of the second recording
+    assert len(times) == 24 * (2 + seconds) and 2.3 < begins < 2.5
+    report = run(joined, tmp_path / "out.mp4", quality="small")
+    assert "a clock that was set back went on" in str(report)
+    assert abs(click_of(tmp_path / "out.mp4") - 0.5) < 1 / 24
+    assert abs(click_of(tmp_path / "out.mp4", after=2) - float(begins) - 1) < 1 / 24
