@@ -43,6 +43,8 @@ _USUAL_TAGS = {"title", "artist", "album", "comment", "genre", "date", "copyrigh
 _REFUSED = {"mov": ("flac", "opus", "truehd"), "mp4": ("truehd",)}
 # Of streams, and what FFmpeg calls them when it writes; of MP4 it reads a title as a name.
 _STREAM_TAGS = {"language": "language", "title": "title", "name": "title", "handler_name": "handler_name"}
+# QuickTime knows these languages by their other code of ISO 639-2 alone, and FFmpeg drops the usual one.
+_QUICKTIMES = {"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "mkd": "mac"}
 _NAMES = {"subtitle": "subtitles", "audio": "sound"}
 
 
@@ -161,6 +163,9 @@ def _describe(stream: av.stream.Stream, source: av.stream.Stream) -> None:
     for name, text in source.metadata.items():
         if tag := _STREAM_TAGS.get(name.lower()):
             stream.metadata[tag] = text
+    language = stream.metadata.get("language", "")
+    if stream.container.format.name == "mov" and language in _QUICKTIMES:
+        stream.metadata["language"] = _QUICKTIMES[language]
     stream.disposition = source.disposition.value  # type: ignore[assignment]  # PyAV 16 takes no other
 
 

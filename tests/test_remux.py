@@ -277,3 +277,11 @@ def test_frames_that_do_not_come_evenly_have_their_mean_rate(tmp_path: Path, out
     run(source, tmp_path / output, quality="small")
     with av.open(str(tmp_path / output)) as container:
         assert float(container.streams.video[0].average_rate) == pytest.approx(50, rel=0.03)
+
+
+@pytest.mark.parametrize(("output", "known"), [("out.mov", "ger"), ("out.mp4", "deu"), ("out.mkv", "deu")])
+def test_a_language_is_called_as_the_container_knows_it(tmp_path: Path, output: str, known: str) -> None:
+    source = write_clip(tmp_path / "in.mkv", moving(4), sounds=[{"language": "deu"}])
+    run(source, tmp_path / output, quality="small")
+    with av.open(str(tmp_path / output)) as container:
+        assert container.streams.audio[0].language == known
