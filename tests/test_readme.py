@@ -16,7 +16,7 @@ from tests.clips import moving, write_clip
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"(?:^    |`)python -m ov_film ([^`\n#]+)", README, re.MULTILINE)
+COMMANDS = list(dict.fromkeys(re.findall(r"(?:^    |`)python -m ov_film ([^`\n#]+)", README, re.MULTILINE)))
 VIDEO = [command for command in COMMANDS if " IN.mp4 " in command]
 OWN = [command for command in COMMANDS if command not in (*VIDEO, "quantize", "inspect", "video")]
 RUN = [command for command in OWN if not command.startswith("quantize")]  # which takes minutes: see test_quantize.py
