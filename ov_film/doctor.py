@@ -200,7 +200,7 @@ def _package_lines(packages: Packages) -> list[str]:
 
 
 def _device_lines(facts: Facts) -> list[str]:
-    vnni = {None: "", True: "; has VNNI, so int8 is fastest", False: "; no VNNI, so int8 gains little"}
+    vnni = {None: "", True: "; has VNNI, which int8 wants", False: "; no VNNI, which int8 wants"}
     lines = [f"{device.name}: {device.full_name}; {', '.join(device.precisions)}"
              f"{vnni[facts.machine.vnni] if device.name == 'CPU' else ''}" for device in facts.devices]
     lines += [f"{kind}: none; {missing_device(kind, facts.machine)}" for kind in ("GPU", "NPU")
