@@ -15,18 +15,23 @@ def refined(first: Frame, last: Frame, forward: Flow, backward: Flow) -> tuple[F
     """Return both flows between two frames, so that what they bring to the midpoint lies on each other.
 
     What is left between the two frames that the flows bring there is found by dense inverse search (Kroeger et al.,
-    "Fast Optical Flow using Dense Inverse Search", ECCV 2016; OpenCV's, down to the frames' own size), from the first
-    to the last and back, and each flow takes its half of the mean.
+    "Fast Optical Flow using Dense Inverse Search", ECCV 2016; OpenCV's, down to half the frames' size), from the first
+    to the last and back; variational refinement (Brox et al., ECCV 2004; OpenCV's) goes on from the mean at the frames'
+    own size, in a fifth of the time that a search takes there. Each flow takes its half.
 
     Args:
         first, last: (H,W,3) float32 in [0,1], of 12 pixels or more a side.
         forward, backward: (H,W,2) float32, x and y in pixels: from the first frame to the last, and back.
     """
     search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setFinestScale(0)
-    search.setVariationalRefinementIterations(2)  # 5 take a quarter longer and gain nothing there
+    search.setFinestScale(1)
+    search.setVariationalRefinementIterations(2)  # 5 take longer and gain nothing there
+    fine: Any = cv2.VariationalRefinement.create()
+    fine.setFixedPointIterations(2)
+    fine.setAlpha(10)  # of smoothness: half of OpenCV's own
     before, after = _halfway(first, backward), _halfway(last, forward)
     rest = (search.calc(before, after, None) - search.calc(after, before, None)) * np.float32(0.5)
+    rest = fine.calc(before, after, rest)
     return forward + rest, backward - rest
 
 
