@@ -16,7 +16,7 @@ FilmTensors = dict[str, NDArray[np.float32]]
 # A tensor's full name, perhaps behind the scope of a model that holds the network.
 TENSOR_NAME = re.compile(
     r"(?:.*?/)??((?:feat_net/sub_extractor/cfeat_conv_\d+"
-    r"|predict_flow/flow_predictor_(?:\d+|shared)/conv_\d+"
+    r"|predict_flow/flow_predictor_(?:\d+|shared)/(?:conv_\d+|describe)"
     r"|fusion/conv2d(?:_\d+)?"
     r"|fusion/project_\d+)/(?:kernel|bias))")
 
@@ -26,6 +26,7 @@ FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
 STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose results windows are put together to
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
+REACH = 4  # pixels of a level that a flow predictor compares descriptors over
 _COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
 
 
@@ -47,6 +48,8 @@ class FilmConfiguration:
         flow_level: the finest level whose flow is predicted: 0 in the released network, or `fine_levels` in one that
             has projections. Then flows are predicted at the midpoint's pixels, and what is finer is found in the
             frames themselves (see network.py and refinement.py).
+        descriptors: channels of what the shared flow predictor compares of both frames, a 1x1 convolution of features;
+            none in the released network, which compares nothing.
         blends: whether the last convolution gives, beside colours, the logits of the warped images' shares in the
             frame; that of the colours is 0. Not so in the released network, whose colours are the frame.
     """
@@ -59,6 +62,7 @@ class FilmConfiguration:
     image_levels: int = 0
     projections: tuple[int, ...] = ()
     flow_level: int = 0
+    descriptors: int = 0
     blends: bool = False
 
     @property
@@ -117,7 +121,11 @@ class FilmConfiguration:
     def predictor_channels(self, level: int) -> int:
         """Channels of what a frame's own features are made into for a level's flow predictor, before any warp."""
         filters = self.flow_filters[self.predictor(level)]
-        return filters // 2 if self.refines else filters
+        return filters // 2 + self.compared(level) if self.refines else filters
+
+    def compared(self, level: int) -> int:
+        """Channels of the descriptors that a level's flow predictor compares."""
+        return self.descriptors if self.predictor(level) == len(self.flow_filters) - 1 else 0
 
     def subtree_stages(self, level: int) -> int:
         """How many stages the subtree has that begins at a level of the image pyramid."""
@@ -145,7 +153,8 @@ class FilmConfiguration:
                   for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
         widths["projections"] = tuple(int(width) for width in fields.get("projections", ()))
         return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
-                   flow_level=int(fields.get("flow_level", 0)), blends=bool(fields.get("blends", False)), **widths)
+                   flow_level=int(fields.get("flow_level", 0)), descriptors=int(fields.get("descriptors", 0)),
+                   blends=bool(fields.get("blends", False)), **widths)
 
 
 def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors:
@@ -220,6 +229,7 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
     predictors = [f"predict_flow/flow_predictor_{flow_level + index}" for index in range(len(own_predictors))]
     predictors.append(f"predict_flow/{_SHARED_PREDICTOR}")
     projections = 1 if flow_level else 0  # 1x1 convolutions before the others
+    describe = f"{predictors[-1]}/describe"
     fused = count(r"fusion/conv2d(_\d+)?") // 3
     projected = sorted(int(match[1]) for name in tensors
                        if (match := re.fullmatch(r"fusion/project_(\d+)/kernel", name)))
@@ -233,6 +243,7 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
         image_levels=projected[0] if projected else 0,
         projections=tuple(width(projection_name(level)) for level in projected),
         flow_level=flow_level,
+        descriptors=width(describe) if f"{describe}/kernel" in tensors else 0,
         blends=width(fusion_name(3 * fused)) == _BLENDING_OUTPUTS)
     _check(tensors, configuration)
     return configuration
@@ -294,6 +305,9 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
         if configuration.refines:
             convolution(f"{name}/conv_0", 1, configuration.features(level), filters // 2)
             channels, first = 2 * (filters // 2), 1
+            if configuration.compared(level):
+                convolution(f"{name}/describe", 1, configuration.features(level), configuration.descriptors)
+                channels += (2 * REACH + 1) ** 2
         for step in range(first, first + configuration.flow_convolutions[index]):
             channels = convolution(f"{name}/conv_{step}", 3, channels, filters)
         channels = convolution(f"{name}/conv_{step + 1}", 1, channels, filters // 2)

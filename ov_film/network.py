@@ -19,11 +19,13 @@ linear. Flows are (x, y) in pixels of their level.
 
 The released network predicts each flow at the pixels of the frame that it begins in, though the new frame reads it at
 its own. Where flows are refined they are predicted at the midpoint's pixels, from both frames' features brought there;
-predictor_i is then a projection of a frame's features, which is all that is read of them. Fusion reads projections too
-there, fused_i, behind image_i, or image_i alone at the image levels (see configuration.py).
+predictor_i is then a projection of a frame's features, which is all that is read of them; behind it lie descriptors,
+if the predictor compares them. Fusion reads projections too there, fused_i, behind image_i, or image_i alone at the
+image levels (see configuration.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import openvino as ov
@@ -35,6 +37,7 @@ from .configuration import (
     FINE_ENCODER,
     FINE_FLOW,
     FUSION,
+    REACH,
     FilmConfiguration,
     FilmTensors,
     fusion_name,
@@ -122,6 +125,10 @@ def _build_encoder(tensors: FilmTensors, configuration: FilmConfiguration, level
             name = f"{predictor_name(configuration.predictor(level), configuration)}/conv_0"
             own = slice(0, configuration.features(level))
             encoding[f"predictor_{level}"] = layers.convolution(joined, name, inputs=own)
+            if configuration.compared(level):
+                described = layers.convolution(joined, name.replace("conv_0", "describe"))
+                described = ops.normalize_l2(described, np.array([1], np.int64), 1e-12, "max")
+                encoding[f"predictor_{level}"] = ops.concat([encoding[f"predictor_{level}"], described], 1)
     outputs = {name: _transpose(encoding[name], _NHWC) for name in encoding_channels(configuration) if name in encoding}
     return _model(outputs, inputs, COARSE_ENCODER if levels[0] else FINE_ENCODER)
 
@@ -193,12 +200,50 @@ def _midpoint_flows(layers: Layers, configuration: FilmConfiguration, level: int
     if upsampled:
         halfway = (_transpose(ops.multiply(flow, np.float32(0.5)), _NHWC) for flow in reversed(upsampled))
         parts = [layers.sample(part, flow, level) for part, flow in zip(parts, halfway, strict=True)]
-    net = _joined([ops.concat(parts, 0), ops.concat(parts[::-1], 0)])  # both directions at once
+    net = _pairs([_transpose(part, _NCHW) for part in parts], configuration.compared(level))
     last_step = configuration.flow_convolutions[index] + 2
     for step in range(1, last_step):
         net = layers.activated(net, f"{name}/conv_{step}")
     flows = ops.split(layers.convolution(net, f"{name}/conv_{last_step}"), np.int64(0), 2).outputs()
     return _agreed(*(ops.add(*pair) for pair in zip(flows, upsampled, strict=True)) if upsampled else flows)
+
+
+def _pairs(parts: Sequence[Node], compared: int) -> Node:
+    """Return what a predictor reads, (2,c,h,w), of both frames' parts (1,c,h,w): the way there, then the way back.
+
+    The last channels are compared.
+    """
+    channels = parts[0].output(0).get_partial_shape()[1].get_length()
+    there, back = (ops.concat([_part(part, 1, 0, channels - compared) for part in pair], 1)
+                   for pair in (parts, parts[::-1]))
+    net = ops.concat([there, back], 0)
+    if not compared:
+        return net
+    described = [_part(part, 1, channels - compared, channels) for part in parts]
+    return ops.concat([net, ops.concat([_comparison(*described), _comparison(*described[::-1])], 0)], 1)
+
+
+def _comparison(own: Node, other: Node) -> Node:
+    """Return how alike two frames' descriptors (1,c,h,w) are in 3x3, opposite ways from each pixel: (1,81,h,w).
+
+    One for each flow of up to REACH whole pixels, row by row, of which the other frame takes the larger half; 0 where
+    that leads out of the frame.
+    """
+    margin = (REACH + 1) // 2
+    around = np.array([0, 0, margin, margin], np.int64)
+    padded = [ops.pad(field, around, around, "constant", np.float32(0)) for field in (own, other)]
+
+    @cache
+    def moved(end: int, *place: int) -> Node:
+        field = padded[end]
+        for axis, distance in enumerate(place, start=2):
+            field = _part(field, axis, margin + distance, distance - margin or _END)
+        return field
+
+    reach = range(-REACH, REACH + 1)
+    pairs = ((moved(0, -(y // 2), -(x // 2)), moved(1, y - y // 2, x - x // 2)) for y in reach for x in reach)
+    products = [ops.reduce_sum(ops.multiply(*pair), np.array([1], np.int64), True) for pair in pairs]
+    return ops.avg_pool(ops.concat(products, 1), [1, 1], [1, 1], [1, 1], [3, 3], exclude_pad=False)
 
 
 def _agreed(forward: Node, backward: Node) -> list[Node]:

@@ -13,7 +13,6 @@ from ov_film.devices import choose_device
 from ov_film.model import FilmModel
 from tests.conftest import picture
 from training import film_torch
-from training.coarse import CoarseRun
 from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
 from training.flow import FlowRun
 from training.mix import mix
@@ -21,17 +20,17 @@ from training.samples import mirrored
 from training.tracks import SMALLER, flows_through, track
 from training.train import Run, wanted_flows
 
-SMALL = FilmConfig(4, (4, 6, 8), (4, 6), levels=6, stages=2, projections=(2, 2), flow_convolutions=(2, 3, 2))
-MATCHING = replace(SMALL, matching_filters=5)
+SMALL = FilmConfig(4, (4, 6, 8), (4, 6), levels=6, stages=2, projections=(2, 2), flow_convolutions=(2, 3, 2),
+                   descriptors=6)
 THREE_STAGES = FilmConfig(4, (4, 6, 8), (4, 6), stages=3, image_levels=0, projections=(3, 2, 5),
-                          flow_convolutions=(3, 3, 3))
+                          flow_convolutions=(3, 3, 3), descriptors=7)
 CONFIGURATIONS = {
     "film_lite": FilmConfig(),
     "two_image_levels": FilmConfig(4, (4, 6, 8), (4, 6, 8), stages=2, image_levels=2, projections=(2, 3),
-                                   flow_convolutions=(1, 4, 2)),
+                                   flow_convolutions=(1, 4, 2), descriptors=0),
     "no_image_levels": THREE_STAGES,
     "colours": replace(THREE_STAGES, blends=False),
-    "released": replace(THREE_STAGES, projections=(), flow_level=0, blends=False),
+    "released": replace(THREE_STAGES, projections=(), flow_level=0, descriptors=0, blends=False),
 }
 
 
@@ -100,9 +99,9 @@ def test_the_warped_frames_alone_come_back_exactly_where_nothing_moves(precision
     assert np.abs(midpoint - frame).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", [*CONFIGURATIONS, "matching"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_tensors_come_back_as_the_network_that_they_were_of(name: str, tmp_path: Path) -> None:
-    film = network(CONFIGURATIONS.get(name, replace(MATCHING, levels=7)))
+    film = network(CONFIGURATIONS[name])
     np.savez(tmp_path / "film.npz", **film_tensors(film))
     loaded = load_film(tmp_path / "film.npz")
     assert loaded.config == film.config
@@ -191,14 +190,3 @@ def test_a_coarse_flow_is_the_mean_of_what_is_known_in_a_pixel() -> None:
     (coarse,) = wanted_flows(truth, range(2, 3))
     expected = torch.tensor([[1.5, torch.nan], [1.5, 1.5]])
     assert torch.equal(torch.nan_to_num(coarse[0, 0], -1), torch.nan_to_num(expected, -1))
-
-
-def test_training_the_coarsest_predictor_leaves_all_else_alone() -> None:
-    film = network(MATCHING)
-    before = {name: value.clone() for name, value in film.state_dict().items()}
-    frames = torch.from_numpy(np.stack([picture(16, 32, seed) for seed in range(4)])).permute(0, 3, 1, 2)
-    run = CoarseRun(film, torch.device("cpu"))
-    run.train_step(frames.reshape(2, 2, 3, 16, 32), torch.full((2, 2, 2, 16, 32), 9.0), 0.9, 1e-2, False)
-    changed = {".".join(name.split(".")[:2]) for name, value in film.state_dict().items()
-               if not torch.equal(value, before[name])}
-    assert changed == {"predictors.2"}

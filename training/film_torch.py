@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ov_film.refinement import halved, refined
 
-from .predictors import MatchingPredictor, MidpointPredictor, Predictor, convolution, doubled, swap
+from .predictors import MidpointPredictor, Predictor, convolution, doubled, swap
 from .warping import warp
 
 DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
@@ -39,8 +39,8 @@ class FilmConfig:
     image_levels: int = 1  # finest levels that are not encoded: fusion reads images alone there
     projections: tuple[int, ...] = (8, 16, 16, 16)  # of features for fusion, per encoded level; none: as they are
     flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
-    flow_convolutions: tuple[int, ...] = (3, 3)  # of 3x3, per own flow predictor, then of the shared one
-    matching_filters: int = 0  # of the first convolution of the shared one, if it compares images (see coarse.py)
+    flow_convolutions: tuple[int, ...] = (3, 5)  # of 3x3, per own flow predictor, then of the shared one
+    descriptors: int = 64  # channels of what the shared one compares; none: it compares nothing
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
 
     @property
@@ -104,12 +104,11 @@ class Film(nn.Module):
         self.predictors = nn.ModuleList()
         for index, size in enumerate(zip(c.flow_filters, c.flow_convolutions, strict=True)):
             inputs = c.feature_channels(c.flow_level + index)
-            if not c.flow_level:
-                self.predictors.append(Predictor(2 * inputs, *size))
-            elif c.matching_filters and index == len(c.flow_filters) - 1:
-                self.predictors.append(MatchingPredictor(*size, c.matching_filters))
+            shared = index == len(c.flow_filters) - 1
+            if c.flow_level:
+                self.predictors.append(MidpointPredictor(inputs, *size, c.descriptors if shared else 0))
             else:
-                self.predictors.append(MidpointPredictor(inputs, *size))
+                self.predictors.append(Predictor(2 * inputs, *size))
         self.projections = nn.ModuleList(  # of the features that are fused, from fine to coarse
             nn.Conv2d(c.feature_channels(level), width, 1, bias=False)
             for level, width in enumerate(c.projections, start=c.image_levels)
@@ -156,8 +155,7 @@ class Film(nn.Module):
                 continue
             predictor = self.predictors[c.predictor(level)]
             if c.flow_level:
-                source = images[level - 2] if isinstance(predictor, MatchingPredictor) else features[level]
-                flows.append(predictor(source, flow))
+                flows.append(predictor(features[level], flow))
             else:
                 other = swap(features[level])
                 other = warp(other, flow) if flows else other
@@ -212,6 +210,8 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
         part = f"flow_predictor_{index + model.config.flow_level if own else 'shared'}"
         for k, layer in enumerate(predictor.layers()):
             yield f"predict_flow/{part}/conv_{k}", layer
+        if isinstance(predictor, MidpointPredictor) and predictor.describe:
+            yield f"predict_flow/{part}/describe", predictor.describe
     for level, layer in enumerate(model.projections, start=model.config.image_levels):
         yield f"fusion/project_{level}", layer
     coarsest = model.config.fusion_levels - 1
@@ -243,10 +243,9 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
     flow_level = own[0] if own else 0
     predictors = [*(f"flow_predictor_{number}" for number in own), "flow_predictor_shared"]
     convolutions = [sum(name.startswith(part) for name in tensors) // 2 for part in ("feat_net/", "fusion/conv2d")]
-    steps = [sum(name.startswith(f"predict_flow/{part}/") for name in tensors) // 2 for part in predictors]
-    steps = [count - 2 - (flow_level > 0) for count in steps]  # those of 3x3 behind the first
-    matches = flow_level > 0 and len(tensors[f"predict_flow/{predictors[-1]}/conv_0/kernel"]) > 1  # of 3x3
-    steps[-1] -= matches
+    steps = [sum(name.startswith(f"predict_flow/{part}/conv_") for name in tensors) // 2 for part in predictors]
+    steps = [count - 2 - (flow_level > 0) for count in steps]  # those of 3x3
+    describe = f"predict_flow/{predictors[-1]}/describe"
     fused = [f"fusion/conv2d_{3 * level}" if level else "fusion/conv2d" for level in range(convolutions[1] // 3)]
     projected = sorted(int(number) for name in tensors for number in re.findall(r"fusion/project_(\d+)/", name))
     return FilmConfig(
@@ -258,7 +257,7 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
         projections=tuple(outputs(f"fusion/project_{level}") for level in projected),
         flow_level=flow_level,
         flow_convolutions=tuple(steps),
-        matching_filters=outputs(f"predict_flow/{predictors[-1]}/conv_0") if matches else 0,
+        descriptors=outputs(describe) if f"{describe}/kernel" in tensors else 0,
         blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 5,
     )
 

@@ -17,7 +17,7 @@ from .warping import warp
 BEGINS, RATE = 0.5, 0.6  # where synthetic motion begins, and the share of the rate: see Plan
 CROPS = (Stage(0.0, 384, 2),)
 KEPT, REPLAYED = 400, 3  # encoded batches that are kept, and how many of them are learned from beside a new one
-POWER = 0.5  # of the error of a flow: 0.4 in train.py; parts of a pixel are found without weights
+POWERS = 0.7, 0.5  # of the error of a flow, at a run's beginning and end: small errors weigh more and more
 
 
 class EncodedBatch(NamedTuple):
@@ -38,7 +38,9 @@ class FlowRun(Run):
     def __init__(self, model: Film, device: torch.device) -> None:
         super().__init__(model, device)
         model.requires_grad_(False)
-        model.predictors.requires_grad_(True)
+        for predictor in model.predictors:
+            for layer in predictor.layers():  # all but its descriptors
+                layer.requires_grad_(True)
         self.kept: list[EncodedBatch] = []
         self.choices = random.Random(0)
 
@@ -54,8 +56,8 @@ class FlowRun(Run):
         else:
             self.kept[place] = new
         for batch in replayed:
-            self.learn(batch, rate)
-        return self.learn(new, rate)
+            self.learn(batch, rate, progress)
+        return self.learn(new, rate, progress)
 
     @torch.no_grad()
     def encoded(self, frames: Tensor, truth: Tensor) -> EncodedBatch:
@@ -73,15 +75,17 @@ class FlowRun(Run):
             wanted_flows(truth, levels),
         )
 
-    def learn(self, batch: EncodedBatch, rate: float) -> tuple[float, float]:
+    def learn(self, batch: EncodedBatch, rate: float, progress: float) -> tuple[float, float]:
         """Update once."""
+        begin, end = POWERS
+        power = begin + (end - begin) * (progress - BEGINS) / (1 - BEGINS)
         finest = self.model.config.flow_level
         features = [features.float() for features in batch.features]
         with mixed_precision(features[0].device):
             flows = self.model.estimate_flows(
                 batch.images[:1] * (finest - 1) + batch.images, features[:1] * finest + features, finest
             )
-        loss = 0.1 * flow_loss(flows, batch.truth, POWER)
+        loss = 0.1 * flow_loss(flows, batch.truth, power)
         for image, target, scale in zip(batch.images[:2], batch.targets, (2, 1), strict=True):  # where no flow is known
             flow = F.interpolate(flows[0], scale_factor=scale, mode="bilinear", align_corners=False) * scale
             forward, backward = flow.chunk(2)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from .warping import warp
 
-REACH = 5  # pixels of a level, of the coarsest flow predictor's comparisons
-FAINT = 0.02  # deviation, in [0,1], below which what is around a pixel fades
+REACH = 4  # pixels of a level, of the shared flow predictor's comparisons
 
 
 def convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
@@ -56,18 +55,8 @@ class Predictor(nn.Sequential):
         return [layer[0] for layer in self]
 
 
-def described(images: Tensor) -> Tensor:
-    """What images (B,3,H,W) show around each pixel, whatever the light: less the mean of 5x5, by their deviation."""
-
-    def mean(values: Tensor) -> Tensor:
-        return F.avg_pool2d(values, 5, 1, 2, count_include_pad=False)
-
-    centred = images - mean(images)
-    return centred / (mean(centred.square()).mean(1, keepdim=True).sqrt() + FAINT)
-
-
 def compared(brought: Tensor) -> Tensor:
-    """How alike both frames' descriptions (2B,3,h,w) are in 3x3, opposite ways from each pixel: (2B,121,h,w).
+    """How alike both frames' descriptions (2B,C,h,w) are in 3x3, opposite ways from each pixel: (2B,81,h,w) in [-1,1].
 
     One for each flow of up to REACH whole pixels, row by row, of which the other frame takes the larger half; 0 beyond
     the frame.
@@ -81,45 +70,32 @@ def compared(brought: Tensor) -> Tensor:
 
     reach = range(-REACH, REACH + 1)
     pairs = ((moved(own, -(y // 2), -(x // 2)), moved(other, y - y // 2, x - x // 2)) for y in reach for x in reach)
-    return F.avg_pool2d(torch.stack([(one * two).mean(1) for one, two in pairs], 1), 3, 1, 1)
+    return F.avg_pool2d(torch.stack([(one * two).sum(1) for one, two in pairs], 1), 3, 1, 1)
 
 
 class MidpointPredictor(nn.Module):
-    """The same at the midpoint's pixels: from both frames' features, projected and brought there."""
+    """The same at the midpoint's pixels: from both frames' features, projected and brought there, and compared."""
 
-    def __init__(self, features: int, width: int, convolutions: int) -> None:
+    def __init__(self, features: int, width: int, convolutions: int, descriptors: int) -> None:
         super().__init__()
         self.project = nn.Conv2d(features, width // 2, 1)
-        self.predictor = Predictor(2 * (width // 2), width, convolutions)
+        inputs = 2 * (width // 2)
+        self.describe = None
+        if descriptors:
+            self.describe = nn.Conv2d(features, descriptors, 1).requires_grad_(False)  # see describe.py
+            inputs += (2 * REACH + 1) ** 2
+        self.predictor = Predictor(inputs, width, convolutions)
 
     def forward(self, features: Tensor, flow: Tensor) -> Tensor:
         """Features (2B,C,h,w), first frames before last ones, and flows (2B,2,h,w), forward first -> flows."""
-        brought = warp(self.project(features), swap(flow) / 2)
-        return agreed(flow + self.predictor(torch.cat([brought, swap(brought)], 1)).float())
+        halfway = swap(flow) / 2
+        brought = warp(self.project(features), halfway)
+        seen = [brought, swap(brought)]
+        if self.describe:
+            with torch.no_grad():
+                seen.append(compared(warp(F.normalize(self.describe(features).float(), dim=1), halfway)))
+        return agreed(flow + self.predictor(torch.cat(seen, 1)).float())
 
     def layers(self) -> list[nn.Conv2d]:
         """The convolutions, in order."""
         return [self.project, *self.predictor.layers()]
-
-
-class MatchingPredictor(nn.Module):
-    """The same from images two levels finer, whose pixels are compared with those around them in the other frame."""
-
-    def __init__(self, width: int, convolutions: int, strided: int) -> None:
-        super().__init__()
-        inputs = 6 + (2 * REACH + 1) ** 2
-        self.strided = nn.Sequential(convolution(inputs, strided, stride=2), convolution(strided, width, stride=2))
-        self.predictor = Predictor(width, width, convolutions)
-
-    def forward(self, images: Tensor, flow: Tensor) -> Tensor:
-        """Images (2B,3,4h,4w), first frames before last ones, and flows (2B,2,h,w), forward first -> flows."""
-        with torch.no_grad():
-            images = images.float()
-            halfway = swap(doubled(doubled(flow))) / 2
-            brought, descriptions = warp(torch.cat([images - 0.5, described(images)], 1), halfway).split(3, 1)
-            seen = torch.cat([brought, swap(brought), compared(descriptions)], 1)
-        return agreed(flow + self.predictor(self.strided(seen)).float())
-
-    def layers(self) -> list[nn.Conv2d]:
-        """The convolutions, in order."""
-        return [*(layer[0] for layer in self.strided), *self.predictor.layers()]

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]  # (3,3), homogeneous
 
 TIMES = (-0.5, 0.0, 0.5)
-STRIDES = (0, 1, 1, 2, 2, 3, 4, 5, 6)  # frames from an end of a real triplet to its middle; 0 repeats one
+STRIDES = (0, 1, 1, 2, 2, 3, 4, 5, 6, 8)  # frames from an end of a real triplet to its middle; 0 repeats one
 SIGNS = np.array([[-1, 1], [1, -1]], np.float32)[:, :, None, None]  # of x and y in a mirror
 
 
