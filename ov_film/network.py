@@ -219,19 +219,19 @@ def _pairs(parts: Sequence[Node], compared: int) -> Node:
     net = ops.concat([there, back], 0)
     if not compared:
         return net
-    described = [_part(part, 1, channels - compared, channels) for part in parts]
-    return ops.concat([net, ops.concat([_comparison(*described), _comparison(*described[::-1])], 0)], 1)
+    alike = _comparison(*(_part(part, 1, channels - compared, channels) for part in parts))
+    return ops.concat([net, ops.concat([alike, _part(alike, 1, -1, -_END, -1)], 0)], 1)
 
 
-def _comparison(own: Node, other: Node) -> Node:
+def _comparison(first: Node, last: Node) -> Node:
     """Return how alike two frames' descriptors (1,c,h,w) are in 3x3, opposite ways from each pixel: (1,81,h,w).
 
-    One for each flow of up to REACH whole pixels, row by row, of which the other frame takes the larger half; 0 where
-    that leads out of the frame.
+    One for each flow of up to REACH whole pixels, row by row, of which the last frame takes the larger half; 0 where
+    that leads out of the frame. For the flows from the last frame to the first the order is the reverse.
     """
     margin = (REACH + 1) // 2
     around = np.array([0, 0, margin, margin], np.int64)
-    padded = [ops.pad(field, around, around, "constant", np.float32(0)) for field in (own, other)]
+    padded = [ops.pad(field, around, around, "constant", np.float32(0)) for field in (first, last)]
 
     @cache
     def moved(end: int, *place: int) -> Node:

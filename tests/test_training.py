@@ -13,9 +13,11 @@ from ov_film.devices import choose_device
 from ov_film.model import FilmModel
 from tests.conftest import picture
 from training import film_torch
+from training.describe import describing, principal_components
 from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
 from training.flow import FlowRun
 from training.mix import mix
+from training.predictors import REACH, compared
 from training.samples import mirrored
 from training.tracks import SMALLER, flows_through, track
 from training.train import Run, wanted_flows
@@ -127,6 +129,37 @@ def test_training_flow_predictors_leaves_all_else_alone() -> None:
     changed = {".".join(name.split(".")[:2]) for name, value in film.state_dict().items()
                if not torch.equal(value, before[name])}
     assert changed == {"predictors.0", "predictors.1", "predictors.2"}
+
+
+@pytest.mark.parametrize(("x", "y"), [(3, -2), (-4, 4), (0, 1)])
+def test_comparisons_are_highest_at_the_flow(x: int, y: int) -> None:
+    torch.manual_seed(2)
+    wide = torch.nn.functional.normalize(torch.randn(1, 16, 26, 36), dim=1)
+    first, last = wide[..., 5:-5, 5:-5], wide[..., 5 - y:21 - y, 5 - x:31 - x]
+    alike = compared(torch.cat([first, last]))
+    flows = [(x, y) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1)]
+    there, back = (part[:, 5:-5, 5:-5].argmax(0) for part in alike)
+    assert alike.shape == (2, len(flows), 16, 26)
+    assert (there == flows.index((x, y))).all() and (back == flows.index((-x, -y))).all()
+
+
+def test_principal_components_vary_alike_and_apart_from_each_other() -> None:
+    torch.manual_seed(3)
+    features = torch.randn(500, 6) @ torch.randn(6, 6) + 5
+    weight, bias = principal_components(features, 4)
+    made = features @ weight.T + bias
+    assert torch.allclose(torch.cov(made.T), torch.eye(4), atol=1e-2) and made.mean(0).abs().max() < 1e-3
+
+
+def test_a_predictor_that_begins_to_compare_predicts_about_as_before() -> None:
+    former = network(replace(SMALL, levels=7, descriptors=0, flow_convolutions=(2, 3, 5)))
+    frames = torch.from_numpy(np.stack([picture(64, 64, seed) for seed in range(6)])).permute(0, 3, 1, 2)
+    batch = (frames.reshape(2, 3, 3, 64, 64), torch.zeros(()))
+    film = describing(former, [batch] * 12, 5)
+    ends = (frames[:1], frames[1:2])
+    before, after = (made.flows[3] for made in (former(*ends), film(*ends)))
+    assert film.config == replace(former.config, descriptors=5)
+    assert torch.allclose(before, after, atol=1e-5) and before.abs().max() > 0.1
 
 
 def test_training_goes_on_where_a_flow_is_not_known() -> None:

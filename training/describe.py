@@ -27,9 +27,9 @@ def principal_components(features: Tensor, kept: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def describing(film: Film, samples: Samples) -> Film:
+def describing(film: Film, samples: Samples, descriptors: int = FilmConfig.descriptors) -> Film:
     """Return a film whose shared predictor has descriptors, and more convolutions that pass on what they read."""
-    new = Film(replace(film.config, descriptors=FilmConfig.descriptors,
+    new = Film(replace(film.config, descriptors=descriptors,
                        flow_convolutions=(*film.config.flow_convolutions[:-1], FilmConfig.flow_convolutions[-1])))
     old, wanted = film.predictors[-1], new.predictors[-1]
     shared = f"predictors.{len(new.predictors) - 1}."
@@ -49,7 +49,7 @@ def describing(film: Film, samples: Samples) -> Film:
     for step in range(BATCHES):
         frames, _ = samples[step]
         features.append(film.encode(torch.cat([frames[:, 0], frames[:, 2]]))[1][level].transpose(0, 1).flatten(1).T)
-    weight, bias = principal_components(torch.cat(features), FilmConfig.descriptors)
+    weight, bias = principal_components(torch.cat(features), descriptors)
     wanted.describe.weight.copy_(weight[:, :, None, None])
     wanted.describe.bias.copy_(bias)
     return new

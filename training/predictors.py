@@ -58,19 +58,20 @@ class Predictor(nn.Sequential):
 def compared(brought: Tensor) -> Tensor:
     """How alike both frames' descriptions (2B,C,h,w) are in 3x3, opposite ways from each pixel: (2B,81,h,w) in [-1,1].
 
-    One for each flow of up to REACH whole pixels, row by row, of which the other frame takes the larger half; 0 beyond
-    the frame.
+    One for each flow of up to REACH whole pixels, row by row, of which the last frame takes the larger half; 0 beyond
+    the frame. For the flows from the last frame to the first the order is the reverse.
     """
     margin = (REACH + 1) // 2
-    own, other = (F.pad(part, (margin,) * 4) for part in (brought, swap(brought)))
+    first, last = (F.pad(part, (margin,) * 4) for part in brought.chunk(2))
     height, width = brought.shape[2:]
 
     def moved(padded: Tensor, y: int, x: int) -> Tensor:
         return padded[:, :, margin + y : margin + y + height, margin + x : margin + x + width]
 
     reach = range(-REACH, REACH + 1)
-    pairs = ((moved(own, -(y // 2), -(x // 2)), moved(other, y - y // 2, x - x // 2)) for y in reach for x in reach)
-    return F.avg_pool2d(torch.stack([(one * two).sum(1) for one, two in pairs], 1), 3, 1, 1)
+    pairs = ((moved(first, -(y // 2), -(x // 2)), moved(last, y - y // 2, x - x // 2)) for y in reach for x in reach)
+    alike = F.avg_pool2d(torch.stack([(one * two).sum(1) for one, two in pairs], 1), 3, 1, 1)
+    return torch.cat([alike, alike.flip(1)])
 
 
 class MidpointPredictor(nn.Module):
