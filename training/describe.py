@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("film", type=Path, help=".npz of named tensors without descriptors")
     parser.add_argument("output", type=Path, help="the .npz to write")
     args = parser.parse_args()
+    torch.manual_seed(0)
     samples = Samples(args.data, BATCHES, 0, BEGINS, CROPS)
     np.savez(args.output, **film_tensors(describing(load_film(args.film), samples)))
 
