@@ -232,17 +232,18 @@ def _comparison(first: Node, last: Node) -> Node:
     margin = (REACH + 1) // 2
     around = np.array([0, 0, margin, margin], np.int64)
     padded = [ops.pad(field, around, around, "constant", np.float32(0)) for field in (first, last)]
+    # Compiling takes time by the number of operations: so they share what is constant, and slices.
+    axes, steps, channels = (ops.constant(np.array(numbers, np.int64)) for numbers in ((2, 3), (1, 1), (1,)))
 
     @cache
     def moved(end: int, *place: int) -> Node:
-        field = padded[end]
-        for axis, distance in enumerate(place, start=2):
-            field = _part(field, axis, margin + distance, distance - margin or _END)
-        return field
+        starts = np.array([margin + distance for distance in place], np.int64)
+        ends = np.array([distance - margin or _END for distance in place], np.int64)
+        return ops.slice(padded[end], starts, ends, steps, axes)
 
     reach = range(-REACH, REACH + 1)
     pairs = ((moved(0, -(y // 2), -(x // 2)), moved(1, y - y // 2, x - x // 2)) for y in reach for x in reach)
-    products = [ops.reduce_sum(ops.multiply(*pair), np.array([1], np.int64), True) for pair in pairs]
+    products = [ops.reduce_sum(ops.multiply(*pair), channels, True) for pair in pairs]
     return ops.avg_pool(ops.concat(products, 1), [1, 1], [1, 1], [1, 1], [3, 3], exclude_pad=False)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ov_film import pipeline
+from ov_film.configuration import REACH
 from ov_film.convert import convert
 from ov_film.devices import choose_device
 from ov_film.model import FilmModel
@@ -17,7 +18,7 @@ from training.describe import describing, principal_components
 from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
 from training.flow import FlowRun
 from training.mix import mix
-from training.predictors import REACH, compared
+from training.predictors import compared
 from training.samples import mirrored
 from training.tracks import SMALLER, flows_through, track
 from training.train import Run, wanted_flows

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .warping import warp
+from ov_film.configuration import REACH
 
-REACH = 4  # pixels of a level, of the shared flow predictor's comparisons
+from .warping import warp
 
 
 def convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
