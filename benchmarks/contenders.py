@@ -108,7 +108,7 @@ def _torch(bfloat16: bool, one_flow: bool) -> Callable[[Path, Path, Job], Run]:
         from training.film_torch import Film, FilmConfig
 
         released = FilmConfig(64, (32, 64, 128, 256), (64, 128, 256, 512), image_levels=0, flow_level=0,
-                              projections=(), flow_convolutions=(3, 3, 3, 3), blends=False)
+                              projections=(), flow_convolutions=(3, 3, 3, 3), blends=False, searches=False)
         network = Film(released).eval().requires_grad_(False)
         # Each in the layout that is faster for it here.
         kind, layout = ((torch.bfloat16, torch.channels_last) if bfloat16 else (torch.float32, torch.contiguous_format))

@@ -27,7 +27,7 @@ STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose resu
 RELEASED_PYRAMID_LEVELS = 7
 _SHARED_PREDICTOR = "flow_predictor_shared"
 REACH = 4  # pixels of a level that a flow predictor compares descriptors over
-_COLOURS, _BLENDING_OUTPUTS = 3, 5  # channels of the last convolution
+_COLOURS, _LOGITS = 3, 2  # channels of the last convolution: logits for each pair of warped images that it blends
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class FilmConfiguration:
             none in the released network, which compares nothing.
         blends: whether the last convolution gives, beside colours, the logits of the warped images' shares in the
             frame; that of the colours is 0. Not so in the released network, whose colours are the frame.
+        searches: whether fusion reads, and blends, both images as a flow warps them that is found in the frames alone
+            (see refinement.py), beside those of the flow that the network predicts. Not so in the released network.
     """
 
     pyramid_levels: int
@@ -64,6 +66,7 @@ class FilmConfiguration:
     flow_level: int = 0
     descriptors: int = 0
     blends: bool = False
+    searches: bool = False
 
     @property
     def fusion_levels(self) -> int:
@@ -114,6 +117,16 @@ class FilmConfiguration:
             return self.features(level)
         return self.projections[level - self.image_levels]
 
+    @property
+    def searched_channels(self) -> int:
+        """Channels that fusion reads, at each level that has convolutions, of both images as the search warps them."""
+        return 2 * _COLOURS if self.searches else 0
+
+    @property
+    def last_channels(self) -> int:
+        """Channels of the last convolution: colours, and logits."""
+        return _COLOURS + (_LOGITS if self.blends else 0) + (_LOGITS if self.searches else 0)
+
     def predictor(self, level: int) -> int:
         """Which flow predictor (index into `flow_filters`) works at a level from `flow_level` on."""
         return min(level - self.flow_level, len(self.flow_filters) - 1)
@@ -154,7 +167,7 @@ class FilmConfiguration:
         widths["projections"] = tuple(int(width) for width in fields.get("projections", ()))
         return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
                    flow_level=int(fields.get("flow_level", 0)), descriptors=int(fields.get("descriptors", 0)),
-                   blends=bool(fields.get("blends", False)), **widths)
+                   blends=bool(fields.get("blends", False)), searches=bool(fields.get("searches", False)), **widths)
 
 
 def canonical_names(variables: Mapping[str, NDArray[np.float32]]) -> FilmTensors:
@@ -231,6 +244,7 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
     projections = 1 if flow_level else 0  # 1x1 convolutions before the others
     describe = f"{predictors[-1]}/describe"
     fused = count(r"fusion/conv2d(_\d+)?") // 3
+    logits = width(fusion_name(3 * fused)) - _COLOURS
     projected = sorted(int(match[1]) for name in tensors
                        if (match := re.fullmatch(r"fusion/project_(\d+)/kernel", name)))
     configuration = FilmConfiguration(
@@ -244,7 +258,7 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
         projections=tuple(width(projection_name(level)) for level in projected),
         flow_level=flow_level,
         descriptors=width(describe) if f"{describe}/kernel" in tensors else 0,
-        blends=width(fusion_name(3 * fused)) == _BLENDING_OUTPUTS)
+        blends=logits > 0, searches=logits > _LOGITS)
     _check(tensors, configuration)
     return configuration
 
@@ -319,10 +333,9 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
     for level in reversed(range(configuration.fusion_levels - 1)):
         filters = configuration.fusion_filters[level]
         convolution(fusion_name(3 * level), 2, channels, filters)
-        convolution(fusion_name(3 * level + 1), 3, aligned[level] + filters, filters)
+        convolution(fusion_name(3 * level + 1), 3, aligned[level] + filters + configuration.searched_channels, filters)
         channels = convolution(fusion_name(3 * level + 2), 3, filters, filters)
-    convolution(fusion_name(3 * (configuration.fusion_levels - 1)), 1, channels,
-                _BLENDING_OUTPUTS if configuration.blends else _COLOURS)
+    convolution(fusion_name(3 * (configuration.fusion_levels - 1)), 1, channels, configuration.last_channels)
     return shapes
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .frames import Frame, size_text, to_8_bits, warped
 from .model import PairDetails
-from .pipeline import Flow
+from .refinement import Flow
 from .words import counted
 
 Picture: TypeAlias = NDArray[np.uint8]  # (H,W,3) RGB

@@ -17,7 +17,8 @@ from .errors import FilmError
 from .frames import Frame, bridge, check_frame, check_same_size, size_text, warped
 from .library import checked_manifest, int8_model, model_folder
 from .memory import check_memory, encodings_bytes, memory_needed, window_for
-from .pipeline import Encoding, FilmPipeline, Flow
+from .pipeline import Encoding, FilmPipeline
+from .refinement import Flow
 from .tiles import Tile, check_tile
 from .winograd import winograd_pays
 

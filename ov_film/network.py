@@ -10,7 +10,8 @@ pyramid's levels are small enough to be handled whole, so that the fine levels c
     fine flow        those of the fine levels, flows at the finest coarse level -> forward_flow_i, backward_flow_i;
                      where they are refined (see configuration.py), no more than flows -> these, enlarged
     fusion           features_i of both frames at the fused levels, the flows that each is read by -> frame; where it
-                     blends (see configuration.py), of the time too
+                     blends (see configuration.py), of the time too; where it searches, of both frames as the flow that
+                     is found in them brings them to that time, searched_0, too
 
 Every tensor between them is (1,h,w,channels). image_i is level i of the image pyramid and features_i of the feature
 pyramid, at the fused levels behind image_i, as both are warped alike there. predictor_i is what a frame's own features
@@ -25,7 +26,7 @@ image levels (see configuration.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 import openvino as ov
@@ -47,6 +48,7 @@ from .configuration import (
 from .layers import Layers, Node, parameter
 
 ENDS, DIRECTIONS, TIME = ("first", "last"), ("forward", "backward"), "time"
+SEARCHED = "searched_0"  # a frame as the flow that is found in both brings it to the time of the new one
 _DOUBTFUL = 0.005  # difference of the warped images, in [0,1], at which the colours that are made count half
 _END = np.iinfo(np.int64).max
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -270,6 +272,8 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
     ends = {end: {name: parameter(f"{end}_{name}", count) for name, count in channels.items()} for end in ENDS}
     flows = {end: [parameter(f"{end}_flow_{level}", 2) for level in levels] for end in ENDS}
     inputs = [*ends["first"].values(), *ends["last"].values(), *flows["first"], *flows["last"]]
+    searched = [parameter(f"{end}_{SEARCHED}", 3) for end in ENDS] if configuration.searches else []
+    inputs += searched
     if configuration.blends:
         time = ops.parameter([1], np.float32, name=TIME)
         time.output(0).set_names({TIME})
@@ -281,6 +285,9 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         parts = [warp(part, flow, level) for part, flow in zip(both, both_flows, strict=True)]
         aligned.append((parts, both_flows))
 
+    others = [ops.concat(searched, 3)] if searched else []
+    while others and len(others) < len(aligned) - 1:
+        others.append(_halve_image(others[-1]))
     net = _joined([*aligned[-1][0], *aligned[-1][1]])
     for level, name in reversed(list(enumerate(channels))[:-1]):
         net = layers.doubled(net, fusion_name(3 * level))
@@ -288,15 +295,19 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         # In 8 bits, flows of many pixels would leave little to the features beside them: so they are told apart, and
         # with them the images of a level that has no features.
         start, end = 2 * channels[name], 2 * channels[name] + 4
+        beyond = end + configuration.fusion_filters[level]
+        all_inputs = np.arange(beyond + configuration.searched_channels)
+        other = others[level:level + 1]
         if level < configuration.image_levels:
-            inputs_apart = np.arange(end)
-            apart, joined = ops.concat([*parts, *(_transpose(flow, _NCHW) for flow in both_flows)], 1), net
+            inputs_apart = np.delete(all_inputs, slice(end, beyond))
+            images = [*parts, *(_transpose(field, _NCHW) for field in (*both_flows, *other))]
+            apart, joined = ops.concat(images, 1), net
         else:
-            inputs_apart = np.arange(start, end)
-            apart, joined = _joined(both_flows), _joined([*parts, _transpose(net, _NHWC)])
+            inputs_apart = all_inputs[start:end]
+            apart, joined = _joined(both_flows), _joined([*parts, _transpose(net, _NHWC), *other])
         joining = fusion_name(3 * level + 1)
         by_flow = layers.convolution(apart, joining, inputs=inputs_apart, bias=False)
-        inputs_joined = np.delete(np.arange(end + configuration.fusion_filters[level]), inputs_apart)
+        inputs_joined = np.delete(all_inputs, inputs_apart)
         rest = layers.convolution(joined, joining, inputs=inputs_joined)
         # In this order OpenVINO's CPU plugin adds within the convolution of the flows, which is not in 8 bits.
         net = layers.leaky_relu(ops.add(by_flow, rest))
@@ -304,26 +315,26 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
     if configuration.blends:
         warped = [part if configuration.image_levels else _transpose(part, _NCHW) for part in aligned[0][0]]
-        frame = _blended(frame, warped, time)
+        frame = _blended(frame, [*warped, *(_transpose(image, _NCHW) for image in searched)], time)
     return _model({"frame": _transpose(frame, _NHWC)} | layers.exact, inputs, FUSION)
 
 
 def _blended(made: Node, warped: Sequence[Node], time: Node) -> Node:
-    """Return the frame that colours and logits make of both warped frames, images in front, and of those colours.
+    """Return the frame that colours and logits make of pairs of warped frames, images in front, and of those colours.
 
-    The logits are the midpoint's; at other times the nearer frame gets more. Where the images agree, the colours'
+    The logits are the midpoint's; at other times the nearer frame gets more. Where the first pair agrees, the colours'
     share goes to 0: there is nothing to add.
     """
-    colours, logits = ops.variadic_split(made, np.int64(1), np.array([3, 2], np.int64)).outputs()
-    before, after = (_front(part, 1) for part in warped)
-    nearness = ops.multiply(ops.concat([ops.subtract(np.float32(1), time), time], 0), np.float32(2))
-    logits = ops.add(logits, ops.reshape(ops.log(nearness), np.array([1, 2, 1, 1], np.int64), False))
-    difference = ops.reduce_mean(ops.abs(ops.subtract(before, after)), np.array([1], np.int64), True)
+    count = len(warped)
+    colours, logits = ops.variadic_split(made, np.int64(1), np.array([3, count], np.int64)).outputs()
+    images = [_front(part, 1) for part in warped]
+    nearness = ops.multiply(ops.concat([ops.subtract(np.float32(1), time), time] * (count // 2), 0), np.float32(2))
+    logits = ops.add(logits, ops.reshape(ops.log(nearness), np.array([1, count, 1, 1], np.int64), False))
+    difference = ops.reduce_mean(ops.abs(ops.subtract(*images[:2])), np.array([1], np.int64), True)
     doubt = ops.divide(difference, ops.add(difference, np.float32(_DOUBTFUL)))
     own = ops.log(ops.add(doubt, np.float32(1e-6)))
-    shares = ops.split(ops.softmax(ops.concat([logits, own], 1), 1), np.int64(1), 3).outputs()
-    parts = [ops.multiply(part, share) for part, share in zip((before, after, colours), shares, strict=True)]
-    return ops.add(ops.add(parts[0], parts[1]), parts[2])
+    shares = ops.split(ops.softmax(ops.concat([logits, own], 1), 1), np.int64(1), count + 1).outputs()
+    return reduce(ops.add, (ops.multiply(part, share) for part, share in zip((*images, colours), shares, strict=True)))
 
 
 def _front(net: Node, axis: int) -> Node:
@@ -344,7 +355,7 @@ def _halve(net: Node) -> Node:
 
 
 def _halve_image(image: Node) -> Node:
-    """Return the means of 2x2 pixels of an image (1,h,w,3); OpenVINO's CPU plugin pools few channels slowly."""
+    """Return the means of 2x2 pixels of images (1,h,w,c); OpenVINO's CPU plugin pools few channels slowly."""
     for axis in (1, 2):
         image = ops.add(_part(image, axis, 0, _END, 2), _part(image, axis, 1, _END, 2))
     return ops.multiply(image, np.float32(0.25))

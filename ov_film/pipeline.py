@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import openvino as ov
-from numpy.typing import NDArray
 
 from .compiled import CompiledModels, Tensors
 from .configuration import (
@@ -19,11 +18,9 @@ from .configuration import (
 )
 from .errors import FilmError
 from .frames import Frame, padded
-from .network import DIRECTIONS, ENDS, TIME, encoding_channels, level_of
-from .refinement import halved, refined
+from .network import DIRECTIONS, ENDS, SEARCHED, TIME, encoding_channels, level_of
+from .refinement import Flow, halved, moved, refined, searched
 from .tiles import Canvas, Window, grouped, windows
-
-Flow = NDArray[np.float32]
 
 _TIMES_AT_ONCE = 8  # of a gap in windows: new frames that are held, against fine levels worked out anew
 
@@ -47,11 +44,18 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two encoded frames and the flows between them; in windows, not those that are predicted at fine levels."""
+    """Two encoded frames and the flows between them.
+
+    Attributes:
+        flows: by name, those of the network; in windows, not those that are predicted at fine levels.
+        searched: those that are found in the frames alone, forward and backward, if fusion reads by them; of whole
+            frames.
+    """
 
     first: Encoding
     last: Encoding
     flows: Tensors
+    searched: tuple[Flow, Flow] | None
 
 
 class FilmPipeline:
@@ -97,7 +101,8 @@ class FilmPipeline:
             flows |= self._refined(first, last, flows)
         elif first.fine is not None and last.fine is not None:
             flows |= self._models.run(FINE_FLOW, _both(first.fine, last.fine) | flows)
-        return Pair(first, last, flows)
+        frames = (encoding.frame.data[0] for encoding in (first, last))
+        return Pair(first, last, flows, searched(*frames) if self._configuration.searches else None)
 
     def frames(self, pair: Pair, times: Sequence[float]) -> Iterator[Frame]:
         """Yield the frames at times between 0 and 1, (H,W,3) float32 in [0,1], all by one flow.
@@ -118,7 +123,7 @@ class FilmPipeline:
         if self.whole:
             parts = self._parts(pair, None)
             for time in times:
-                yield self._fused(parts, pair.flows, time)
+                yield self._fused(parts | self._searched(pair, None, time), pair.flows, time)
             return
         margin = self._margin(pair)
         for some in grouped(times, _TIMES_AT_ONCE):
@@ -188,7 +193,7 @@ class FilmPipeline:
         parts = self._parts(pair, window)
         flows = self._window_flows(pair, parts, window)
         for canvas, time in zip(canvases, times, strict=True):
-            canvas.add(*window.at(0), self._fused(parts, flows, time))
+            canvas.add(*window.at(0), self._fused(parts | self._searched(pair, window, time), flows, time))
 
     def _parts(self, pair: Pair, window: Window | None) -> Tensors:
         """Return both frames' encodings, of a window where one is given, as the pair's models take them."""
@@ -207,13 +212,25 @@ class FilmPipeline:
         flows = {name: _cropped(flow, window, level_of(name)) for name, flow in pair.flows.items()}
         return flows if self._configuration.refines else flows | self._models.run(FINE_FLOW, parts | flows)
 
+    @staticmethod
+    def _searched(pair: Pair, window: Window | None, time: float) -> Tensors:
+        """Return (a window of) both frames as the flows that were found in them bring them to a time."""
+        if pair.searched is None:
+            return {}
+        rows, columns = window.at(0) if window else (slice(0, None), slice(0, None))
+        forward, backward = pair.searched
+        return {f"{end}_{SEARCHED}": ov.Tensor(moved(encoding.frame.data[0], flow[rows, columns], share, rows.start,
+                                                      columns.start)[np.newaxis])
+                for end, encoding, flow, share in (("first", pair.first, backward, time),
+                                                   ("last", pair.last, forward, 1 - time))}
+
     def _fused(self, parts: Tensors, flows: Tensors, time: float) -> Frame:
         """Return the frame at a time, not cropped, not clamped; frames are read backwards (see network.py)."""
-        moved = {TIME: ov.Tensor(np.array([time], np.float32))}
+        read = {TIME: ov.Tensor(np.array([time], np.float32))}
         for level in range(self._configuration.fusion_levels):
             for end, direction, share in (("first", "backward", time), ("last", "forward", 1 - time)):
-                moved[f"{end}_flow_{level}"] = ov.Tensor(flows[f"{direction}_flow_{level}"].data * np.float32(share))
-        frame: Frame = self._models.run(FUSION, parts | moved)["frame"].data[0]
+                read[f"{end}_flow_{level}"] = ov.Tensor(flows[f"{direction}_flow_{level}"].data * np.float32(share))
+        frame: Frame = self._models.run(FUSION, parts | read)["frame"].data[0]
         return frame
 
     def _windows(self, margin: int) -> list[Window]:

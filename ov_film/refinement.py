@@ -1,6 +1,6 @@
 """Flows of whole frames, found in the frames themselves from a coarse flow on."""
 
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .frames import Frame
 
 Flow = NDArray[np.float32]
+Image = TypeVar("Image", NDArray[np.uint8], NDArray[np.float32])
 
 
 def refined(first: Frame, last: Frame, forward: Flow, backward: Flow) -> tuple[Flow, Flow]:
@@ -23,16 +24,31 @@ def refined(first: Frame, last: Frame, forward: Flow, backward: Flow) -> tuple[F
         first, last: (H,W,3) float32 in [0,1], of 12 pixels or more a side.
         forward, backward: (H,W,2) float32, x and y in pixels: from the first frame to the last, and back.
     """
-    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setFinestScale(1)
-    search.setVariationalRefinementIterations(2)  # 5 take longer and gain nothing there
     fine: Any = cv2.VariationalRefinement.create()
     fine.setFixedPointIterations(2)
     fine.setAlpha(10)  # of smoothness: half of OpenCV's own
     before, after = _halfway(first, backward), _halfway(last, forward)
-    rest = (search.calc(before, after, None) - search.calc(after, before, None)) * np.float32(0.5)
+    there, back = _search(before, after)
+    rest = (there - back) * np.float32(0.5)
     rest = fine.calc(before, after, rest)
     return forward + rest, backward - rest
+
+
+def searched(first: Frame, last: Frame) -> tuple[Flow, Flow]:
+    """Return both flows (H,W,2) between two frames as `refined` takes them, found in these alone by the same search."""
+    return _search(_grey(first), _grey(last))
+
+
+def moved(image: Image, flow: Flow, share: float, top: int = 0, left: int = 0) -> Image:
+    """Return what an image (H,W) or (H,W,c) has at each pixel's place plus a share of its flow (h,w,2).
+
+    The flow may be that of a window, whose upper left corner lies at top and left. Bilinear; beyond the border, what
+    is on it. OpenCV knows places to 1/32 pixel.
+    """
+    height, width = flow.shape[:2]
+    x = flow[..., 0] * np.float32(share) + np.arange(left, left + width, dtype=np.float32)
+    y = flow[..., 1] * np.float32(share) + np.arange(top, top + height, dtype=np.float32)[:, np.newaxis]
+    return cast(Image, cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def halved(flow: Flow) -> Flow:
@@ -42,11 +58,18 @@ def halved(flow: Flow) -> Flow:
     return small
 
 
+def _search(first: NDArray[np.uint8], last: NDArray[np.uint8]) -> tuple[Flow, Flow]:
+    """Return both flows between two grey frames, by dense inverse search down to half their size."""
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(1)
+    search.setVariationalRefinementIterations(2)  # 5 take longer and gain nothing there
+    return search.calc(first, last, None), search.calc(last, first, None)
+
+
+def _grey(frame: Frame) -> NDArray[np.uint8]:
+    return (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+
+
 def _halfway(frame: Frame, flow: Flow) -> NDArray[np.uint8]:
-    """Return the grey midpoint (H,W) that reads a frame half-way along a flow; OpenCV knows places to 1/32 pixel."""
-    grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    height, width = grey.shape
-    x = flow[..., 0] * np.float32(0.5) + np.arange(width, dtype=np.float32)
-    y = flow[..., 1] * np.float32(0.5) + np.arange(height, dtype=np.float32)[:, np.newaxis]
-    moved = cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return moved.astype(np.uint8, copy=False)
+    """Return the grey midpoint (H,W) that reads a frame half-way along a flow."""
+    return moved(_grey(frame), flow, 0.5)

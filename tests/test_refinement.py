@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ov_film.network import _agreed
-from ov_film.refinement import halved, refined
+from ov_film.refinement import halved, moved, refined, searched
 from tests.conftest import picture
 from tests.graphs import computed
 
@@ -32,6 +32,27 @@ def test_flows_that_are_off_are_led_to_the_motion(guess: tuple[int, int], motion
     inner = slice(16, -16)
     assert np.abs(forward - motion)[inner, inner].mean() < 0.2
     assert np.abs(backward + motion)[inner, inner].mean() < 0.2
+
+
+@pytest.mark.parametrize("motion", [(0, 0), (6, -4), (-12, 3)])
+def test_a_search_in_the_frames_alone_finds_the_motion(motion: tuple[int, int]) -> None:
+    forward, backward = searched(*moving(128, 192, *motion))
+    inner = slice(20, -20)
+    assert np.abs(forward - motion)[inner, inner].mean() < 0.2
+    assert np.abs(backward + motion)[inner, inner].mean() < 0.2
+
+
+def test_an_image_is_read_at_a_share_of_its_flow_and_repeats_its_border() -> None:
+    image = picture(40, 60)
+    brought = moved(image, flows(40, 60, 8, -4)[0], 0.5)
+    assert np.array_equal(brought[2:, :-4], image[:-2, 4:])
+    assert np.array_equal(brought[:2, :-4], image[:1, 4:].repeat(2, 0))
+
+
+def test_a_window_of_a_moved_image_is_that_of_the_whole() -> None:
+    image, flow = picture(64, 96), np.random.default_rng(0).normal(0, 5, (64, 96, 2)).astype(np.float32)
+    part = np.s_[16:48, 24:80]
+    assert np.array_equal(moved(image, flow[part], 0.3, 16, 24), moved(image, flow, 0.3)[part])
 
 
 def test_what_lies_on_each_other_stays_to_the_bit() -> None:

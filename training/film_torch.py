@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ov_film.refinement import halved, refined
+from ov_film.refinement import halved, moved, refined, searched
 
 from .predictors import MidpointPredictor, Predictor, convolution, doubled, swap
 from .warping import warp
@@ -39,9 +39,10 @@ class FilmConfig:
     image_levels: int = 1  # finest levels that are not encoded: fusion reads images alone there
     projections: tuple[int, ...] = (8, 16, 16, 16)  # of features for fusion, per encoded level; none: as they are
     flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
-    flow_convolutions: tuple[int, ...] = (3, 5)  # of 3x3, per own flow predictor, then of the shared one
+    flow_convolutions: tuple[int, ...] = (5, 8)  # of 3x3, per own flow predictor, then of the shared one
     descriptors: int = 64  # channels of what the shared one compares; none: it compares nothing
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
+    searches: bool = True  # fusion also reads, and blends, both frames warped by a flow that is found in them alone
 
     @property
     def fusion_levels(self) -> int:
@@ -73,6 +74,17 @@ class FilmOutput:
     image: Tensor  # (B,3,H,W), the midpoint, about [0,1], not clamped
     warped: list[tuple[Tensor, Tensor]]  # per fusion level both frames at the midpoint, (B,3,h,w)
     flows: list[Tensor]  # per level (2B,2,h,w), x and y in its pixels: first to last, then last to first
+
+
+@torch.no_grad()
+def searched_frames(images: Tensor, time: float) -> Tensor:
+    """Both frames (B,6,H,W) as flows that the pack finds in frames (2B,3,H,W) alone bring them to a time."""
+    fields = images.float().permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    brought = []
+    for first, last in zip(*np.split(fields, 2), strict=True):
+        forward, backward = searched(first, last)
+        brought.append(np.concatenate([moved(first, backward, time), moved(last, forward, 1 - time)], axis=2))
+    return torch.from_numpy(np.stack(brought)).permute(0, 3, 1, 2).to(images)
 
 
 @torch.no_grad()
@@ -116,11 +128,11 @@ class Film(nn.Module):
         self.fusion = nn.ModuleList()  # from coarse to fine
         inputs = c.aligned_channels(c.fusion_levels - 1)
         for level, width in reversed(list(enumerate(c.fusion_filters))):
-            joined = width + c.aligned_channels(level)
+            joined = width + c.aligned_channels(level) + (6 if c.searches else 0)
             steps = [nn.Conv2d(inputs, width, 2), convolution(joined, width), convolution(width, width)]
             self.fusion.append(nn.ModuleList(steps))
             inputs = width
-        self.head = nn.Conv2d(inputs, 5 if c.blends else 3, 1)
+        self.head = nn.Conv2d(inputs, 3 + (2 + 2 * c.searches if c.blends else 0), 1)
         if c.blends:  # begin with little but the mean of both warped frames
             nn.init.zeros_(self.head.weight[3:])
             nn.init.ones_(self.head.bias[3:])
@@ -172,32 +184,37 @@ class Film(nn.Module):
     def fuse(self, images: list[Tensor], features: list[Tensor], flows: list[Tensor], time: float = 0.5) -> FilmOutput:
         """Make the frame at a time in (0,1) from both frames' pyramids, first frames before last ones, and flows."""
         aligned: list[Tensor] = []
-        warped: list[tuple[Tensor, Tensor]] = []
+        pairs: list[tuple[Tensor, Tensor]] = []
         for level in range(self.config.fusion_levels):
             forward, backward = flows[level].chunk(2)
-            moved = torch.cat([backward * time, forward * (1 - time)])  # the first frame is read by the backward flow
+            by = torch.cat([backward * time, forward * (1 - time)])  # the first frame is read by the backward flow
             encoded = features[level]
             if self.projections and level >= self.config.image_levels:
                 encoded = self.projections[level - self.config.image_levels](encoded)
-            pair = warp(torch.cat([images[level], encoded.to(images[level].dtype)], 1), moved)
-            aligned.append(torch.cat([*pair.chunk(2), *moved.to(pair.dtype).chunk(2)], 1))
+            pair = warp(torch.cat([images[level], encoded.to(images[level].dtype)], 1), by)
+            aligned.append(torch.cat([*pair.chunk(2), *by.to(pair.dtype).chunk(2)], 1))
             before, after = pair[:, :3].chunk(2)
-            warped.append((before, after))
+            pairs.append((before, after))
+        others: list[list[Tensor]] = [[] for _ in self.fusion]  # per level both frames as the search brings them
+        if self.config.searches:
+            others[0].append(searched_frames(images[0], time))
+            for finer, level in pairwise(others):
+                level.append(F.avg_pool2d(finer[0], 2))
         net = aligned[-1]
-        for (upsampled, join, refine), context in zip(self.fusion, aligned[-2::-1], strict=True):
+        for (upsampled, join, refine), context, other in zip(self.fusion, aligned[-2::-1], others[::-1], strict=True):
             net = F.pad(F.interpolate(net, scale_factor=2, mode="nearest"), (0, 1, 0, 1))
-            net = refine(join(torch.cat([context, upsampled(net)], 1)))
+            net = refine(join(torch.cat([context, upsampled(net), *other], 1)))
         net = self.head(net)
         if self.config.blends:
-            colours, logits = net.float().split((3, 2), 1)
-            nearness = torch.tensor([2 * (1 - time), 2 * time], device=logits.device)  # the midpoint's is 1
-            logits = logits + nearness.log()[:, None, None]
-            before, after = (image.float() for image in warped[0])
-            difference = (before - after).detach().abs().mean(1, keepdim=True)
+            colours, logits = net.float().tensor_split((3,), 1)
+            nearness = torch.tensor([2 * (1 - time), 2 * time] * (logits.shape[1] // 2), device=logits.device)
+            logits = logits + nearness.log()[:, None, None]  # the midpoint's is 0
+            read = [image.float() for image in (*pairs[0], *(part for pair in others[0] for part in pair.chunk(2, 1)))]
+            difference = (read[0] - read[1]).detach().abs().mean(1, keepdim=True)
             own = (difference / (difference + DOUBTFUL) + 1e-6).log()  # where both agree, there is nothing to add
             shares = torch.softmax(torch.cat([logits, own], 1), 1).split(1, 1)
-            net = shares[0] * before + shares[1] * after + shares[2] * colours
-        return FilmOutput(net, warped, flows)
+            net = sum(share * image for share, image in zip(shares, (*read, colours), strict=True))
+        return FilmOutput(net, pairs, flows)
 
 
 def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
@@ -258,7 +275,8 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
         flow_level=flow_level,
         flow_convolutions=tuple(steps),
         descriptors=outputs(describe) if f"{describe}/kernel" in tensors else 0,
-        blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") == 5,
+        blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") > 3,
+        searches=outputs(f"fusion/conv2d_{convolutions[1] - 1}") > 5,
     )
 
 

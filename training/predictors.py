@@ -83,7 +83,7 @@ class MidpointPredictor(nn.Module):
         inputs = 2 * (width // 2)
         self.describe = None
         if descriptors:
-            self.describe = nn.Conv2d(features, descriptors, 1).requires_grad_(False)  # see describe.py
+            self.describe = nn.Conv2d(features, descriptors, 1).requires_grad_(False)
             inputs += (2 * REACH + 1) ** 2
         self.predictor = Predictor(inputs, width, convolutions)
 
