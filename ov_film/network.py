@@ -293,24 +293,25 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         net = layers.doubled(net, fusion_name(3 * level))
         parts, both_flows = aligned[level]
         # In 8 bits, flows of many pixels would leave little to the features beside them: so they are told apart, and
-        # with them the images of a level that has no features.
+        # with them the images of a level that has no features, few channels at a time (see quantize.py).
         start, end = 2 * channels[name], 2 * channels[name] + 4
         beyond = end + configuration.fusion_filters[level]
         all_inputs = np.arange(beyond + configuration.searched_channels)
-        other = others[level:level + 1]
+        found = others[level:level + 1]
         if level < configuration.image_levels:
-            inputs_apart = np.delete(all_inputs, slice(end, beyond))
-            images = [*parts, *(_transpose(field, _NCHW) for field in (*both_flows, *other))]
-            apart, joined = ops.concat(images, 1), net
+            images = ops.concat([*parts, *(_transpose(flow, _NCHW) for flow in both_flows)], 1)
+            apart = [(images, all_inputs[:end]), *((_transpose(image, _NCHW), all_inputs[beyond:]) for image in found)]
+            joined = net
         else:
-            inputs_apart = all_inputs[start:end]
-            apart, joined = _joined(both_flows), _joined([*parts, _transpose(net, _NHWC), *other])
+            apart = [(_joined(both_flows), all_inputs[start:end])]
+            joined = _joined([*parts, _transpose(net, _NHWC), *found])
         joining = fusion_name(3 * level + 1)
-        by_flow = layers.convolution(apart, joining, inputs=inputs_apart, bias=False)
-        inputs_joined = np.delete(all_inputs, inputs_apart)
-        rest = layers.convolution(joined, joining, inputs=inputs_joined)
-        # In this order OpenVINO's CPU plugin adds within the convolution of the flows, which is not in 8 bits.
-        net = layers.leaky_relu(ops.add(by_flow, rest))
+        rest = np.delete(all_inputs, np.concatenate([inputs for _, inputs in apart]))
+        net = layers.convolution(joined, joining, inputs=rest)
+        for part, inputs_apart in apart:
+            # In this order OpenVINO's CPU plugin adds within the convolution of the flows, which is not in 8 bits.
+            net = ops.add(layers.convolution(part, joining, inputs=inputs_apart, bias=False), net)
+        net = layers.leaky_relu(net)
         net = layers.activated(net, fusion_name(3 * level + 2))
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
     if configuration.blends:
