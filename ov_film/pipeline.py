@@ -220,7 +220,7 @@ class FilmPipeline:
         rows, columns = window.at(0) if window else (slice(0, None), slice(0, None))
         forward, backward = pair.searched
         return {f"{end}_{SEARCHED}": ov.Tensor(moved(encoding.frame.data[0], flow[rows, columns], share, rows.start,
-                                                      columns.start)[np.newaxis])
+                                                      columns.start, sharp=True)[np.newaxis])
                 for end, encoding, flow, share in (("first", pair.first, backward, time),
                                                    ("last", pair.last, forward, 1 - time))}
 

@@ -39,7 +39,7 @@ def searched(first: Frame, last: Frame) -> tuple[Flow, Flow]:
     return _search(_grey(first), _grey(last))
 
 
-def moved(image: Image, flow: Flow, share: float, top: int = 0, left: int = 0) -> Image:
+def moved(image: Image, flow: Flow, share: float, top: int = 0, left: int = 0, sharp: bool = False) -> Image:
     """Return what an image (H,W) or (H,W,c) has at each pixel's place plus a share of its flow (h,w,2).
 
     The flow may be that of a window, whose upper left corner lies at top and left. Bilinear; beyond the border, what
@@ -48,7 +48,8 @@ def moved(image: Image, flow: Flow, share: float, top: int = 0, left: int = 0) -
     height, width = flow.shape[:2]
     x = flow[..., 0] * np.float32(share) + np.arange(left, left + width, dtype=np.float32)
     y = flow[..., 1] * np.float32(share) + np.arange(top, top + height, dtype=np.float32)[:, np.newaxis]
-    return cast(Image, cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    kernel = cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR
+    return cast(Image, cv2.remap(image, x, y, kernel, borderMode=cv2.BORDER_REPLICATE))
 
 
 def halved(flow: Flow) -> Flow:

@@ -49,6 +49,15 @@ def test_an_image_is_read_at_a_share_of_its_flow_and_repeats_its_border() -> Non
     assert np.array_equal(brought[:2, :-4], image[:1, 4:].repeat(2, 0))
 
 
+def test_a_sharp_reading_between_pixels_is_nearer_to_a_wave_than_a_bilinear_one() -> None:
+    def wave(shift: float) -> np.ndarray:
+        return np.tile(np.sin((np.arange(60, dtype=np.float32) + shift) * 1.2)[:, None, None], (1, 1, 3))
+
+    flow = flows(60, 1, 0, 0.5)[0]
+    off = [np.abs(moved(wave(0), flow, 1, sharp=sharp) - wave(0.5))[4:-4].mean() for sharp in (True, False)]
+    assert off[0] < off[1] / 3
+
+
 def test_a_window_of_a_moved_image_is_that_of_the_whole() -> None:
     image, flow = picture(64, 96), np.random.default_rng(0).normal(0, 5, (64, 96, 2)).astype(np.float32)
     part = np.s_[16:48, 24:80]

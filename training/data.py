@@ -36,13 +36,10 @@ class Clip:
 MOVIE = "bbb.mp4"
 TRAINING = (
     Clip("movie", MOVIE, ((250, 2154), (2494, 8024), (8532, 10409), (10999, 11800)), weight=0.5),
-    Clip("city", "cityCC0.mpg", ((0, 190),), weight=0.12),
-    Clip("box", "box.mp4.gz", ((0, 455),), weight=0.08),
-    Clip("cup", "cup.mp4.gz", ((0, 217),), weight=0.1),
+    Clip("city", "cityCC0.mpg", ((0, 190),), weight=0.2),
+    Clip("box", "box.mp4.gz", ((0, 455),), weight=0.12),
+    Clip("cup", "cup.mp4.gz", ((0, 217),), weight=0.12),
     Clip("tree", "tree.avi", ((0, 68),), weight=0.06),
-    Clip("cube", "cube.mpeg", ((0, 79),), weight=0.06),
-    Clip("coin", "motion.mov", ((0, 242),), weight=0.03),
-    Clip("fish", "intro.mpg", ((0, 2190),), weight=0.05),
 )
 VALIDATION = (
     Clip("movie", MOVIE, ((2154, 2494),), strides=(1,)),

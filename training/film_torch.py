@@ -39,7 +39,7 @@ class FilmConfig:
     image_levels: int = 1  # finest levels that are not encoded: fusion reads images alone there
     projections: tuple[int, ...] = (8, 16, 16, 16)  # of features for fusion, per encoded level; none: as they are
     flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
-    flow_convolutions: tuple[int, ...] = (5, 8)  # of 3x3, per own flow predictor, then of the shared one
+    flow_convolutions: tuple[int, ...] = (3, 5)  # of 3x3, per own flow predictor, then of the shared one
     descriptors: int = 64  # channels of what the shared one compares; none: it compares nothing
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
     searches: bool = True  # fusion also reads, and blends, both frames warped by a flow that is found in them alone
@@ -83,7 +83,8 @@ def searched_frames(images: Tensor, time: float) -> Tensor:
     brought = []
     for first, last in zip(*np.split(fields, 2), strict=True):
         forward, backward = searched(first, last)
-        brought.append(np.concatenate([moved(first, backward, time), moved(last, forward, 1 - time)], axis=2))
+        ends = moved(first, backward, time, sharp=True), moved(last, forward, 1 - time, sharp=True)
+        brought.append(np.concatenate(ends, axis=2))
     return torch.from_numpy(np.stack(brought)).permute(0, 3, 1, 2).to(images)
 
 

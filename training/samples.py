@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .data import TRAINING, is_usable, load_photos
-from .tracks import SMALLER, Frames, Steps, flows_through, speed
+from .tracks import SMALLER, Frames, Steps, flows_through
 
 Image = npt.NDArray[np.uint8]  # (H,W,3)
 Triplet = npt.NDArray[np.uint8]  # (3,H,W,3)
@@ -21,7 +21,6 @@ Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]  # (3,3), homogeneous
 
 TIMES = (-0.5, 0.0, 0.5)
-FASTEST_OF = 8  # middle frames, in every other real triplet
 STRIDES = (0, 1, 1, 2, 2, 3, 4, 5, 6, 8)  # frames from an end of a real triplet to its middle; 0 repeats one
 SIGNS = np.array([[-1, 1], [1, -1]], np.float32)[:, :, None, None]  # of x and y in a mirror
 
@@ -77,14 +76,6 @@ def mirrored(frames: Triplet, flows: Floats, turns: bool, rng: np.random.Generat
     if turn and turns:
         frames, flows = frames.transpose(0, 2, 1, 3), flows[:, ::-1].transpose(0, 1, 3, 2)
     return (frames[::-1], flows[::-1]) if back else (frames, flows)
-
-
-def coloured(frames: Triplet, rng: np.random.Generator) -> Triplet:
-    """Give frames (n,h,w,3) other colours: channels exchanged, each brighter or darker, or all grey."""
-    gammas = np.exp(rng.normal(0, 0.25, 3))
-    tables = (255 * np.linspace(0, 1, 256)[:, None] ** gammas).round().astype(np.uint8)
-    others = np.stack([cv2.LUT(frame, tables[None]) for frame in frames])[..., rng.permutation(3)]
-    return np.repeat(others[..., 1:2], 3, -1) if rng.random() < 0.1 else others
 
 
 def draw_shape(rng: np.random.Generator, size: int) -> Floats:
@@ -155,7 +146,6 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         stage = [stage for stage in self.stages if stage.begins <= progress][-1]
         real = [mirrored(*self._real(stage.size, progress), True, self.rng) for _ in range(stage.each)]
         triplets, flows = zip(*real, *(self._synthetic(stage.size, progress) for _ in range(stage.each)), strict=True)
-        triplets = [coloured(t, self.rng) if self.rng.random() < 0.5 else t for t in triplets]
         frames = np.stack(triplets).transpose(0, 1, 4, 2, 3).astype(np.float32) / 255
         return torch.from_numpy(frames), torch.from_numpy(np.stack(flows))
 
@@ -165,7 +155,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         for _ in range(20):
             triplet, steps, middle, stride = self._chosen(STRIDES)
             height, width = triplet.shape[1:3]
-            side = min(int(size * rng.uniform(0.6, 1.6)), height, width) // SMALLER * SMALLER
+            side = min(int(size * rng.uniform(1, 1.6)), height, width) // SMALLER * SMALLER
             crops = []
             for _ in range(int(rng.integers(1, 5))):
                 y, x = (int(rng.integers(0, (long - side) // SMALLER + 1)) * SMALLER for long in (height, width))
@@ -189,8 +179,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             lengths = np.array([end - begin for begin, end in ranges], float)
             begin, end = ranges[rng.choice(len(ranges), p=lengths / lengths.sum())]
             stride = int(rng.choice(strides))
-            middles = rng.integers(begin + stride, end - stride, FASTEST_OF if rng.random() < 0.5 else 1)
-            middle = max(map(int, middles), key=lambda number: speed(steps, number))
+            middle = int(rng.integers(begin + stride, end - stride))
             triplet = clip[[middle - stride, middle, middle + stride]]
             if not stride or is_usable(triplet):
                 return triplet, steps, middle, stride
@@ -234,8 +223,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         for _ in range(0 if rng.random() < 0.3 else int(rng.integers(1, 6))):
             texture, shape = self._crop_of_photo(size), draw_shape(rng, size)
             if rng.random() < 0.25:  # plain things: poles, clothes, letters
-                small = cv2.resize(texture, None, fx=0.125, fy=0.125, interpolation=cv2.INTER_AREA)
-                texture = cv2.resize(cv2.GaussianBlur(small, (0, 0), size / 64), (size, size))
+                texture = cv2.GaussianBlur(texture, (0, 0), size / 8)
             own = self._motion(reach)
             own = Motion(own.angle, own.scale, own.shear, own.x + camera.x, own.y + camera.y)
             place = rng.uniform(0.1 * size, 0.9 * size, 2).astype(np.float32)

@@ -79,12 +79,6 @@ def flows_through(steps: Steps, middle: int, stride: int, part: tuple[slice, sli
     return np.stack(flows)
 
 
-def speed(steps: Steps, number: int) -> float:
-    """How far what moves most goes from the frame before to this one: the 90th percentile, in pixels of the steps."""
-    sparse = steps[max(number - 1, 0), 0, ::4, ::4].astype(np.float32)
-    return float(np.percentile(np.linalg.norm(sparse, axis=2), 90))
-
-
 def main() -> None:
     """Track the training clips: clip.small.npy and clip.steps.npy beside their arrays."""
     parser = argparse.ArgumentParser(description=main.__doc__)

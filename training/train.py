@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .film_torch import Film, FilmConfig, FilmOutput, fill
-from .samples import STAGES, Samples, Stage
+from .samples import STAGES, Samples
 
 LEARNING_RATE = 5e-4  # after the warm-up; cosine to a fiftieth of it
-TUNING, TUNING_BEGINS = 0.3, 0.5  # share of that rate, and how far training is at the beginning, see Samples
-TUNING_CROPS = (Stage(0.0, 256, 2),)
+TUNING, TUNING_BEGINS = 0.3, 0.5  # share of that rate, and where in a run's stages it begins
 WARM_UP = 50  # steps
 AVERAGE = 0.995  # share that the averaged weights keep a step
 SAVE_EVERY = 100  # steps
@@ -215,11 +214,11 @@ def main() -> None:
         "--alone", type=int, default=0, help="first steps, which train the fusion alone (default: %(default)s)"
     )
     parser.add_argument(
-        "--tuning", action="store_true", help="go on with what was trained: at a lower rate, on larger crops"
+        "--tuning", action="store_true", help="go on with what was trained: at a lower rate, as a run's second half"
     )
     args = parser.parse_args()
-    begins, rate, stages = (TUNING_BEGINS, TUNING, TUNING_CROPS) if args.tuning else (0, 1, STAGES)
-    samples = Samples(args.data, args.steps, args.seed, begins, stages)
+    begins, rate = (TUNING_BEGINS, TUNING) if args.tuning else (0, 1)
+    samples = Samples(args.data, args.steps, args.seed, begins, STAGES)
     train(samples, args.run, args.start, Plan(args.steps, args.seed, args.alone, rate))
 
 
