@@ -52,8 +52,8 @@ class FilmConfiguration:
             none in the released network, which compares nothing.
         blends: whether the last convolution gives, beside colours, the logits of the warped images' shares in the
             frame; that of the colours is 0. Not so in the released network, whose colours are the frame.
-        searches: whether fusion reads, and blends, both images as a flow warps them that is found in the frames alone
-            (see refinement.py), beside those of the flow that the network predicts. Not so in the released network.
+        searches: whether fusion blends both images too as a flow warps them that is found in the frames alone (see
+            refinement.py), beside those of the flow that the network predicts. Not so in the released network.
     """
 
     pyramid_levels: int
@@ -116,11 +116,6 @@ class FilmConfiguration:
         if level < self.image_levels or not self.projections:
             return self.features(level)
         return self.projections[level - self.image_levels]
-
-    @property
-    def searched_channels(self) -> int:
-        """Channels that fusion reads, at each level that has convolutions, of both images as the search warps them."""
-        return 2 * _COLOURS if self.searches else 0
 
     @property
     def last_channels(self) -> int:
@@ -333,7 +328,7 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
     for level in reversed(range(configuration.fusion_levels - 1)):
         filters = configuration.fusion_filters[level]
         convolution(fusion_name(3 * level), 2, channels, filters)
-        convolution(fusion_name(3 * level + 1), 3, aligned[level] + filters + configuration.searched_channels, filters)
+        convolution(fusion_name(3 * level + 1), 3, aligned[level] + filters, filters)
         channels = convolution(fusion_name(3 * level + 2), 3, filters, filters)
     convolution(fusion_name(3 * (configuration.fusion_levels - 1)), 1, channels, configuration.last_channels)
     return shapes

@@ -285,33 +285,25 @@ def _build_fusion(tensors: FilmTensors, configuration: FilmConfiguration) -> ov.
         parts = [warp(part, flow, level) for part, flow in zip(both, both_flows, strict=True)]
         aligned.append((parts, both_flows))
 
-    others = [ops.concat(searched, 3)] if searched else []
-    while others and len(others) < len(aligned) - 1:
-        others.append(_halve_image(others[-1]))
     net = _joined([*aligned[-1][0], *aligned[-1][1]])
     for level, name in reversed(list(enumerate(channels))[:-1]):
         net = layers.doubled(net, fusion_name(3 * level))
         parts, both_flows = aligned[level]
         # In 8 bits, flows of many pixels would leave little to the features beside them: so they are told apart, and
-        # with them the images of a level that has no features, few channels at a time (see quantize.py).
+        # with them the images of a level that has no features.
         start, end = 2 * channels[name], 2 * channels[name] + 4
-        beyond = end + configuration.fusion_filters[level]
-        all_inputs = np.arange(beyond + configuration.searched_channels)
-        found = others[level:level + 1]
         if level < configuration.image_levels:
-            images = ops.concat([*parts, *(_transpose(flow, _NCHW) for flow in both_flows)], 1)
-            apart = [(images, all_inputs[:end]), *((_transpose(image, _NCHW), all_inputs[beyond:]) for image in found)]
-            joined = net
+            inputs_apart = np.arange(end)
+            apart, joined = ops.concat([*parts, *(_transpose(flow, _NCHW) for flow in both_flows)], 1), net
         else:
-            apart = [(_joined(both_flows), all_inputs[start:end])]
-            joined = _joined([*parts, _transpose(net, _NHWC), *found])
+            inputs_apart = np.arange(start, end)
+            apart, joined = _joined(both_flows), _joined([*parts, _transpose(net, _NHWC)])
         joining = fusion_name(3 * level + 1)
-        rest = np.delete(all_inputs, np.concatenate([inputs for _, inputs in apart]))
-        net = layers.convolution(joined, joining, inputs=rest)
-        for part, inputs_apart in apart:
-            # In this order OpenVINO's CPU plugin adds within the convolution of the flows, which is not in 8 bits.
-            net = ops.add(layers.convolution(part, joining, inputs=inputs_apart, bias=False), net)
-        net = layers.leaky_relu(net)
+        by_flow = layers.convolution(apart, joining, inputs=inputs_apart, bias=False)
+        inputs_joined = np.delete(np.arange(end + configuration.fusion_filters[level]), inputs_apart)
+        rest = layers.convolution(joined, joining, inputs=inputs_joined)
+        # In this order OpenVINO's CPU plugin adds within the convolution of the flows, which is not in 8 bits.
+        net = layers.leaky_relu(ops.add(by_flow, rest))
         net = layers.activated(net, fusion_name(3 * level + 2))
     frame = layers.convolution(net, fusion_name(3 * levels[-1]))
     if configuration.blends:
@@ -356,7 +348,7 @@ def _halve(net: Node) -> Node:
 
 
 def _halve_image(image: Node) -> Node:
-    """Return the means of 2x2 pixels of images (1,h,w,c); OpenVINO's CPU plugin pools few channels slowly."""
+    """Return the means of 2x2 pixels of an image (1,h,w,3); OpenVINO's CPU plugin pools few channels slowly."""
     for axis in (1, 2):
         image = ops.add(_part(image, axis, 0, _END, 2), _part(image, axis, 1, _END, 2))
     return ops.multiply(image, np.float32(0.25))

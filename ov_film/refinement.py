@@ -63,7 +63,7 @@ def _search(first: NDArray[np.uint8], last: NDArray[np.uint8]) -> tuple[Flow, Fl
     """Return both flows between two grey frames, by dense inverse search down to half their size."""
     search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(1)
-    search.setVariationalRefinementIterations(2)  # 5 take longer and gain nothing there
+    search.setVariationalRefinementIterations(1)  # 5 take longer and gain nothing there
     return search.calc(first, last, None), search.calc(last, first, None)
 
 

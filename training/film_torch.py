@@ -42,7 +42,7 @@ class FilmConfig:
     flow_convolutions: tuple[int, ...] = (3, 5)  # of 3x3, per own flow predictor, then of the shared one
     descriptors: int = 64  # channels of what the shared one compares; none: it compares nothing
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
-    searches: bool = True  # fusion also reads, and blends, both frames warped by a flow that is found in them alone
+    searches: bool = True  # it blends both frames, too, as a flow warps them that is found in them alone
 
     @property
     def fusion_levels(self) -> int:
@@ -129,7 +129,7 @@ class Film(nn.Module):
         self.fusion = nn.ModuleList()  # from coarse to fine
         inputs = c.aligned_channels(c.fusion_levels - 1)
         for level, width in reversed(list(enumerate(c.fusion_filters))):
-            joined = width + c.aligned_channels(level) + (6 if c.searches else 0)
+            joined = width + c.aligned_channels(level)
             steps = [nn.Conv2d(inputs, width, 2), convolution(joined, width), convolution(width, width)]
             self.fusion.append(nn.ModuleList(steps))
             inputs = width
@@ -196,21 +196,17 @@ class Film(nn.Module):
             aligned.append(torch.cat([*pair.chunk(2), *by.to(pair.dtype).chunk(2)], 1))
             before, after = pair[:, :3].chunk(2)
             pairs.append((before, after))
-        others: list[list[Tensor]] = [[] for _ in self.fusion]  # per level both frames as the search brings them
-        if self.config.searches:
-            others[0].append(searched_frames(images[0], time))
-            for finer, level in pairwise(others):
-                level.append(F.avg_pool2d(finer[0], 2))
         net = aligned[-1]
-        for (upsampled, join, refine), context, other in zip(self.fusion, aligned[-2::-1], others[::-1], strict=True):
+        for (upsampled, join, refine), context in zip(self.fusion, aligned[-2::-1], strict=True):
             net = F.pad(F.interpolate(net, scale_factor=2, mode="nearest"), (0, 1, 0, 1))
-            net = refine(join(torch.cat([context, upsampled(net), *other], 1)))
+            net = refine(join(torch.cat([context, upsampled(net)], 1)))
         net = self.head(net)
         if self.config.blends:
             colours, logits = net.float().tensor_split((3,), 1)
             nearness = torch.tensor([2 * (1 - time), 2 * time] * (logits.shape[1] // 2), device=logits.device)
             logits = logits + nearness.log()[:, None, None]  # the midpoint's is 0
-            read = [image.float() for image in (*pairs[0], *(part for pair in others[0] for part in pair.chunk(2, 1)))]
+            found = searched_frames(images[0], time).chunk(2, 1) if self.config.searches else ()
+            read = [image.float() for image in (*pairs[0], *found)]
             difference = (read[0] - read[1]).detach().abs().mean(1, keepdim=True)
             own = (difference / (difference + DOUBTFUL) + 1e-6).log()  # where both agree, there is nothing to add
             shares = torch.softmax(torch.cat([logits, own], 1), 1).split(1, 1)

@@ -1,4 +1,4 @@
-"""Let a film_lite's fusion read, and blend, what a search in the frames alone finds."""
+"""Let a film_lite blend what a search in the frames alone finds."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def searching(film: Film) -> Film:
     new = Film(replace(film.config, searches=True))
     former = film.state_dict()
     for name, value in new.state_dict().items():
-        kept = former[name]
-        value.zero_()[tuple(map(slice, kept.shape))] = kept  # of what is found nothing is read yet
+        if not name.startswith("head"):
+            value.copy_(former[name])
     for value, kept in zip((new.head.weight, new.head.bias), (film.head.weight, film.head.bias), strict=True):
-        value[len(kept) :] = kept[3:]
+        value.copy_(torch.cat([kept, kept[3:]]))
     new.head.bias[len(film.head.bias) :] += SHARE
     return new
 
 
 def main() -> None:
-    """Add what a search finds to what a film_lite fuses."""
+    """Add what a search finds to what a film_lite blends."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("film", type=Path, help=".npz of named tensors, without a search")
     parser.add_argument("output", type=Path, help="the .npz to write")
