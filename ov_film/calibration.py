@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from .errors import FilmError
 from .frames import Frame, check_same_size, read_frame
-from .scenes import is_duplicate, thumbnail
+from .scenes import Thumbnail, change, is_cut, is_duplicate, thumbnail
 
 _LARGEST = (384, 640)  # pixels: the most that is kept of a frame, height and width, or 4K pairs would fill the memory
 _MOST_PAIRS = 32
@@ -23,7 +24,8 @@ Pair = tuple[Frame, Frame]
 def pairs_of(frames: Sequence[Frame]) -> list[Pair]:
     """Return pairs of neighbouring frames, at most 32, spread over a sequence; of large frames a part.
 
-    Frames that repeat the one before are left out: in animation drawn on twos, no pair would move.
+    Frames that repeat the one before are left out: in animation drawn on twos, no pair would move. So are pairs over a
+    scene cut.
 
     Args:
         frames: (H,W,3) float32 in [0,1], in order.
@@ -34,7 +36,8 @@ def pairs_of(frames: Sequence[Frame]) -> list[Pair]:
 def read_pairs(path: Path) -> list[Pair]:
     """Read pairs of neighbouring frames, at most 32, spread over a folder of images or the start of a clip.
 
-    Of large frames a part is kept, from another place for each pair. Frames that repeat the one before are left out.
+    Of large frames a part is kept, from another place for each pair. Frames that repeat the one before are left out,
+    and pairs over a scene cut.
 
     Raises:
         FilmError: there is no such file or folder, or something in it can't be read.
@@ -73,21 +76,34 @@ def _clip_frames(path: Path) -> Iterator[Frame]:
 
 
 def _neighbours(frames: Iterator[Frame]) -> Iterator[Pair]:
-    """Yield pairs that share nothing; of three frames, which would be one pair, two that share the middle one."""
-    changing = _changing(frames)
-    start = list(itertools.islice(changing, 4))
-    if len(start) == 3:
-        return itertools.pairwise(start)
-    changing = itertools.chain(start, changing)
-    return zip(changing, changing, strict=False)
+    """Yield pairs that share nothing and lie in one scene; of three frames, two that share the middle one."""
+    steps = _steps(_changing(frames))
+    start = list(itertools.islice(steps, 3))
+    chosen = iter(start) if len(start) == 2 else itertools.islice(itertools.chain(start, steps), 0, None, 2)
+    return (pair for pair in chosen if pair)
 
 
-def _changing(frames: Iterator[Frame]) -> Iterator[Frame]:
+def _steps(frames: Iterator[tuple[Frame, Thumbnail]]) -> Iterator[Pair | None]:
+    """Yield each frame with the next one; nothing, where a cut lies between: no motion leads over it.
+
+    Whether there is one, the steps before and after it tell; so the first and the last are none.
+    """
+    before, here, waiting = math.inf, math.inf, None
+    for (first, small), (last, other) in itertools.pairwise(frames):
+        after = change(small, other) if small.shape == other.shape else 0.0
+        if waiting:
+            yield None if is_cut(before, here, after) else waiting
+        before, here, waiting = here, after, (first, last)
+    if waiting:
+        yield waiting
+
+
+def _changing(frames: Iterator[Frame]) -> Iterator[tuple[Frame, Thumbnail]]:
     kept = None
     for frame in frames:
         small = thumbnail(frame)
         if kept is None or kept.shape != small.shape or not is_duplicate(kept, small):
-            yield frame
+            yield frame, small
             kept = small
 
 

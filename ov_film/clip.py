@@ -20,7 +20,7 @@ from .frames import Frame
 from .hdr import NO_HDR, Hdr, read_hdr
 from .leaps import Clock, Leaps
 from .pictures import MATRICES, UNTAGGED, colour_of, is_transparent, left_out, rgb_of
-from .scenes import Thumbnail
+from .scenes import THUMBNAIL_WIDTH, Thumbnail, thumbnail_rows
 
 try:
     import av
@@ -41,8 +41,6 @@ _LEAST_RATE, _MOST_RATE = Fraction(1, 100), 1000
 _MOST_UNTIDY = Fraction(1, 1_000_000)
 _LEAST_REGULAR = 0.8
 _LEAST_FILLED = 0.5
-_THUMBNAIL_WIDTH = 128
-_THUMBNAIL_ROWS = (32, 256)  # optical flow needs some
 _MOST_BREAKS = 100
 _FRAMES_SEEN = 8  # at the beginning, to tell whether their time stamps are in order, and what they carry
 _LEAST_MISSING = 0.15  # seconds; the last packets of sound don't always say how long they last
@@ -71,7 +69,7 @@ class ClipFrame:
 
     def thumbnail(self) -> Thumbnail:
         """Return the frame small, (h,128,3) uint8 BGR as it is stored, to compare it with others."""
-        small = self.picture.reformat(format="bgr24", width=_THUMBNAIL_WIDTH, height=self.clip._thumbnail_rows,
+        small = self.picture.reformat(format="bgr24", width=THUMBNAIL_WIDTH, height=self.clip._thumbnail_rows,
                                       interpolation="AREA")
         return np.asarray(small.to_ndarray(), np.uint8)
 
@@ -124,7 +122,7 @@ class Clip:
     _orientation: tuple[bool, bool, bool] = (False, False, False)
     _by_dts: bool = False  # where time stamps of AVI are those of decoding, in order, and the others are made up
     _zero: Fraction = Fraction(0)  # the first frame's time stamp as frames count, which `start` is but for `_by_dts`
-    _thumbnail_rows: int = _THUMBNAIL_ROWS[0]
+    _thumbnail_rows: int = 0
 
     def frames(self) -> Iterator[ClipFrame]:
         """Yield the frames in order; times rise, those without a time stamp of use being between their neighbours'."""
@@ -272,7 +270,7 @@ def open_clip(source: Source) -> Clip:
     clip.hdr = read_hdr(first.side_data)
     clip.fine_chroma = any(part.width > (first.width + 1) // 2 or part.height > (first.height + 1) // 2
                            for part in first.format.components[1:2])
-    clip._thumbnail_rows = int(np.clip(round(_THUMBNAIL_WIDTH * first.height / first.width), *_THUMBNAIL_ROWS))
+    clip._thumbnail_rows = thumbnail_rows(first.height, first.width)
     clip._orientation = _orientation(first)
     transposed = clip._orientation[0]
     clip.height, clip.width = (first.height, first.width)[::-1 if transposed else 1]

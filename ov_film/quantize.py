@@ -131,7 +131,7 @@ def _check(pairs: Sequence[Pair]) -> None:
         check_same_size(pairs[0][0], frame, "The first frame", f"frame {number}")
     if len(pairs) < 2:
         raise FilmError(f"The number of pairs of frames to calibrate on is {len(pairs)}, where 2 or more are needed, "
-                        "one to judge by: give three or more frames that differ.")
+                        "one to judge by: give three or more frames of a scene that differ.")
 
 
 class _Original:

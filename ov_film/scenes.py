@@ -14,14 +14,20 @@ _LEAST_CHANGE = 0.06
 _LEAST_RATIO = 2.0
 _MOST_DIFFERENCE = 5.0  # levels of 255
 _BLOCK = 4
-_WIDTH = 128  # pixels
+THUMBNAIL_WIDTH = 128  # pixels
+_ROWS = 32, 256  # of a thumbnail: OpenCV's flow crashes where it has fewer
 
 
 def thumbnail(frame: Frame) -> Thumbnail:
     """Return a frame (H,W,3) small."""
-    height, width = frame.shape[:2]
-    small = cv2.resize(frame, (_WIDTH, max(8, round(_WIDTH * height / width))), interpolation=cv2.INTER_AREA)
+    size = THUMBNAIL_WIDTH, thumbnail_rows(*frame.shape[:2])
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(to_8_bits(np.asarray(small, np.float32))[..., ::-1])
+
+
+def thumbnail_rows(height: int, width: int) -> int:
+    """Return the height of the thumbnail of a frame of some size: in proportion, but for very wide and tall ones."""
+    return int(np.clip(round(THUMBNAIL_WIDTH * height / width), *_ROWS))
 
 
 def change(first: Thumbnail, second: Thumbnail) -> float:

@@ -206,6 +206,17 @@ def test_frames_that_repeat_the_one_before_make_no_pair(tmp_path: Path) -> None:
     assert pairs_of([picture(64, 64)] * 9) == []
 
 
+def test_pairs_over_a_scene_cut_are_left_out() -> None:
+    def scene(seed: int, count: int) -> list[np.ndarray]:
+        wide = picture(64, 128, seed)
+        return [wide[:, 2 * number:2 * number + 64] for number in range(count)]
+
+    pairs = pairs_of([*scene(0, 5), *scene(1, 6), *scene(2, 4)])  # of seven pairs, cuts lie in the third and the sixth
+    assert len(pairs) == 5
+    for first, last in pairs:
+        assert np.array_equal(first[:, 2:], last[:, :-2])
+
+
 @pytest.mark.parametrize(("count", "pairs"), [(2, [(0, 1)]), (3, [(0, 1), (1, 2)]), (4, [(0, 1), (2, 3)]),
                                               (5, [(0, 1), (2, 3)]), (200, [(0, 1), (8, 9), (16, 17)])])
 def test_pairs_of_a_batch_are_neighbours(count: int, pairs: list[tuple[int, int]]) -> None:

@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from ov_film.batch import uninterpolated
 from ov_film.clip import open_clip
 from ov_film.errors import FilmError
 from ov_film.retiming import Clock, Gap, Retiming, gaps, parse_ranges
 from ov_film.scenes import change, difference, is_cut
 from tests.clips import Levels, moving, pictures_of, psnr, run, write_clip
+from tests.conftest import picture
 
 F = Fraction
 
@@ -162,3 +164,9 @@ def test_ranges_are_read() -> None:
     for text in ("a", "-5", "1-2-3", "1.5", "9-3", "\u00b2"):
         with pytest.raises(FilmError, match=r"^skip: "):
             parse_ranges(text, "skip")
+
+
+@pytest.mark.parametrize("size", [(16, 1280), (1280, 16)])
+def test_a_cut_between_frames_far_longer_one_way_than_the_other_is_found(size: tuple[int, int]) -> None:
+    frames = [picture(*size, seed) for seed in (0, 0, 0, 1, 1, 1)]
+    assert uninterpolated(frames, 6, Retiming()) == {2}
