@@ -19,7 +19,8 @@ _WINOGRAD_WEIGHTS = {"f32": 4.6, "bf16": 3.6, "f16": 3.6}  # of 4 bytes: what us
 _MOST_WHOLE = 4_000_000_000  # bytes for a pair, those kernels aside; a frame that needs more is worked on in windows
 _WINDOW_BYTES = {"f32": 3_200_000_000, "bf16": 2_000_000_000, "f16": 2_000_000_000}  # for the layers, two encodings
 _REFINING_BYTES = 240  # a pixel of a frame, where its flows are refined
-_SEARCHED_BYTES, _SEARCHING_BYTES = 16, 56  # where fusion reads by flows that are searched: these; what it reads so
+_SEARCHED_BYTES = 16  # a pixel of a frame, where flows are found in the frames alone: two of them
+_BROUGHT_BYTES = 56  # a pixel of a window: both frames as these flows bring them, as fusion takes and blends them
 _CANVAS_BYTES = 16  # a pixel of a frame in windows: what its windows are put together in
 _GROUP = Path("/sys/fs/cgroup")  # of version 2, as containers see their own
 _USUAL_MOTION = 37  # pixels: what windows are laid out for before the motion is known
@@ -93,11 +94,11 @@ def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: 
     encodings, with_flow, without_flow = _LAYERS[precision]
     levels = configuration.fine_levels
     refining = _REFINING_BYTES * pixels if configuration.refines else 0
-    kept, read = (_SEARCHED_BYTES, _SEARCHING_BYTES) if configuration.searches else (0, 0)
+    searched, brought = (_SEARCHED_BYTES, _BROUGHT_BYTES) if configuration.searches else (0, 0)
     coarse = (round(encodings * _encoding_bytes(configuration, pixels, "f32", first=levels)) + refining
-              + kept * pixels)
+              + searched * pixels)
     fine = (round(encodings * _encoding_bytes(configuration, window_pixels, "f32", end=levels))
-            + ((without_flow if configuration.refines else with_flow) + read) * window_pixels)
+            + ((without_flow if configuration.refines else with_flow) + brought) * window_pixels)
     if pixels == window_pixels:
         return coarse + fine
     return max(coarse + 4 * _encoding_bytes(configuration, window_pixels, precision, end=levels), fine)

@@ -42,8 +42,9 @@ def searched(first: Frame, last: Frame) -> tuple[Flow, Flow]:
 def moved(image: Image, flow: Flow, share: float, top: int = 0, left: int = 0, sharp: bool = False) -> Image:
     """Return what an image (H,W) or (H,W,c) has at each pixel's place plus a share of its flow (h,w,2).
 
-    The flow may be that of a window, whose upper left corner lies at top and left. Bilinear; beyond the border, what
-    is on it. OpenCV knows places to 1/32 pixel.
+    The flow may be that of a window, whose upper left corner lies at top and left. Bilinear, or if sharp bicubic, which
+    keeps fine detail and may leave the image's range a little; beyond the border, what is on it. OpenCV knows places
+    to 1/32 pixel.
     """
     height, width = flow.shape[:2]
     x = flow[..., 0] * np.float32(share) + np.arange(left, left + width, dtype=np.float32)
