@@ -20,6 +20,7 @@ from .configuration import (
     FilmConfiguration,
 )
 from .devices import core
+from .matching import matched_size
 from .network import TIME, level_of
 from .winograd import use_winograd
 
@@ -28,6 +29,7 @@ ReadModel: TypeAlias = Callable[[str], ov.Model]
 
 _MOST_CACHED = 64  # files: up to six models for each device, precision, resolution and window
 _MOST_WEIGHTS_CACHED = 16 << 20  # bytes: a compiled model with its weights loads faster, but takes their space again
+_TYPED = "features_", "fused_", "predictor_", "matched_1", "matched_2", "matched_context_"  # in names of tensors
 _TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
@@ -48,7 +50,7 @@ class CompiledModels:
                  winograd: bool = False) -> None:
         self.device, self.precision = device, precision
         self.resolution, self.window = resolution, window
-        self._whole = COARSE_ENCODER, COARSE_FLOW, *([FINE_FLOW] if configuration.refines else [])
+        self._whole = COARSE_ENCODER, COARSE_FLOW, *([FINE_FLOW] if configuration.matches else [])
         self._lock = threading.Lock()
         self._cache = _writable(cache) if cache else None
         # While some are compiled the next is made ready, fusion first, which takes longest. One thread alone reads and
@@ -98,9 +100,7 @@ class CompiledModels:
     def _ready(self, model: ov.Model, name: str, winograd: bool) -> tuple[ov.Model, dict[str, str]]:
         """Return a model as it is to be compiled, and the settings to do so with."""
         model = self._shaped(model, name)
-        # A flow that is no more than enlarged there must not be rounded.
-        precision = "f32" if name == FINE_FLOW and name in self._whole else self.precision
-        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        settings = {"INFERENCE_PRECISION_HINT": self.precision, "PERFORMANCE_HINT": "LATENCY"}
         changed = winograd and use_winograd(model, _TYPES[self.precision])
         if self._cache:
             settings |= _cache_settings(self._cache, self.device, model, changed)
@@ -108,18 +108,19 @@ class CompiledModels:
 
     def _shaped(self, model: ov.Model, name: str) -> ov.Model:
         """Fix a model's shapes, and let features pass between models in the type that the layers compute in."""
-        height, width = self.resolution if name in self._whole else self.window
+        size = self.resolution if name in self._whole else self.window
         shapes = {}
         for port in model.inputs:
             if port.any_name == TIME:
                 continue
+            height, width = matched_size(*size) if "matched_" in port.any_name else size
             level = 0 if port.any_name == "frame" else level_of(port.any_name)
             shapes[port.any_name] = [1, height >> level, width >> level, port.partial_shape[3].get_length()]
         model.reshape(shapes)
         steps = preprocess.PrePostProcessor(model)
         for place, ports in ((steps.input, model.inputs), (steps.output, model.outputs)):
             for port in ports:
-                if any(name in port.any_name for name in ("features_", "fused_", "predictor_")):
+                if any(name in port.any_name for name in _TYPED):
                     place(port.any_name).tensor().set_element_type(_TYPES[self.precision])
         return steps.build()
 

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FilmError
+from .matching import expected_shapes as matching_shapes
 
 FilmTensors = dict[str, NDArray[np.float32]]
 
 # A tensor's full name, perhaps behind the scope of a model that holds the network.
 TENSOR_NAME = re.compile(
     r"(?:.*?/)??((?:feat_net/sub_extractor/cfeat_conv_\d+"
-    r"|predict_flow/flow_predictor_(?:\d+|shared)/(?:conv_\d+|describe)"
+    r"|predict_flow/flow_predictor_(?:\d+|shared)/conv_\d+"
+    r"|match/[a-z]+(?:_\d+)?"
     r"|fusion/conv2d(?:_\d+)?"
     r"|fusion/project_\d+)/(?:kernel|bias))")
 
@@ -25,8 +27,7 @@ FINE_ENCODER, COARSE_ENCODER, COARSE_FLOW, FINE_FLOW, FUSION = MODELS = (
     "fine_encoder", "coarse_encoder", "coarse_flow", "fine_flow", "fusion")
 STITCHED_ENCODER = "stitched_encoder"  # the part of the fine encoder whose results windows are put together to
 RELEASED_PYRAMID_LEVELS = 7
-_SHARED_PREDICTOR = "flow_predictor_shared"
-REACH = 4  # pixels of a level that a flow predictor compares descriptors over
+_OWN_PREDICTOR, _SHARED_PREDICTOR = r"predict_flow/flow_predictor_\d+/conv_0", "flow_predictor_shared"
 _COLOURS, _LOGITS = 3, 2  # channels of the last convolution: logits for each pair of warped images that it blends
 
 
@@ -38,18 +39,15 @@ class FilmConfiguration:
         pyramid_levels: levels of the image, feature and flow pyramids.
         feature_filters: channels of each stage of the encoder's subtree.
         flow_filters: channels of each flow predictor, the finest level's first; the last one is also used at
-            every coarser level.
+            every coarser level. None in a network that matches.
         flow_convolutions: how many 3x3 convolutions each flow predictor has.
         fusion_filters: channels of each fusion level that has convolutions, the finest level first.
         image_levels: finest levels that are not encoded, at which fusion makes do with the images. None in the released
             network.
         projections: channels that fusion reads of the features of each encoded level, the finest first, through a
-            1x1 convolution; none in the released network, which fuses all features as they are.
-        flow_level: the finest level whose flow is predicted: 0 in the released network, or `fine_levels` in one that
-            has projections. Then flows are predicted at the midpoint's pixels, and what is finer is found in the
-            frames themselves (see network.py and refinement.py).
-        descriptors: channels of what the shared flow predictor compares of both frames, a 1x1 convolution of features;
-            none in the released network, which compares nothing.
+            1x1 convolution; none in the released network, which fuses all features as they are. A network that has some
+            matches frames instead of predicting flow level by level (see matching.py), and what is finer than that
+            is found in the frames themselves (see refinement.py).
         blends: whether the last convolution gives, beside colours, the logits of the warped images' shares in the
             frame; that of the colours is 0. Not so in the released network, whose colours are the frame.
         searches: whether fusion blends both images too as a flow warps them that is found in the frames alone (see
@@ -63,8 +61,6 @@ class FilmConfiguration:
     fusion_filters: tuple[int, ...]
     image_levels: int = 0
     projections: tuple[int, ...] = ()
-    flow_level: int = 0
-    descriptors: int = 0
     blends: bool = False
     searches: bool = False
 
@@ -84,9 +80,9 @@ class FilmConfiguration:
         return self.fine_levels - 1
 
     @property
-    def refines(self) -> bool:
-        """Whether the fine levels' flows are not predicted, but found in the frames (see `flow_level`)."""
-        return self.flow_level == self.fine_levels
+    def matches(self) -> bool:
+        """Whether flow is matched, not predicted level by level (see `projections`)."""
+        return bool(self.projections)
 
     @property
     def multiple(self) -> int:
@@ -102,8 +98,8 @@ class FilmConfiguration:
     def reach(self) -> int:
         """How far from a new frame's pixel the fine levels look, in pixels, the motion between the frames aside."""
         encoder = sum(2 << level for level in range(self.image_levels, self.fine_levels))
-        flow = sum((self.flow_convolutions[self.predictor(level)] + 1) << level
-                   for level in range(self.flow_level, self.fine_levels))
+        flow = 0 if self.matches else sum((self.flow_convolutions[self.predictor(level)] + 1) << level
+                                          for level in range(self.fine_levels))
         fusion = sum(3 << level for level in range(self.fusion_levels - 1))
         return encoder + flow + fusion
 
@@ -123,17 +119,8 @@ class FilmConfiguration:
         return _COLOURS + (_LOGITS if self.blends else 0) + (_LOGITS if self.searches else 0)
 
     def predictor(self, level: int) -> int:
-        """Which flow predictor (index into `flow_filters`) works at a level from `flow_level` on."""
-        return min(level - self.flow_level, len(self.flow_filters) - 1)
-
-    def predictor_channels(self, level: int) -> int:
-        """Channels of what a frame's own features are made into for a level's flow predictor, before any warp."""
-        filters = self.flow_filters[self.predictor(level)]
-        return filters // 2 + self.compared(level) if self.refines else filters
-
-    def compared(self, level: int) -> int:
-        """Channels of the descriptors that a level's flow predictor compares."""
-        return self.descriptors if self.predictor(level) == len(self.flow_filters) - 1 else 0
+        """Which flow predictor (index into `flow_filters`) works at a level."""
+        return min(level, len(self.flow_filters) - 1)
 
     def subtree_stages(self, level: int) -> int:
         """How many stages the subtree has that begins at a level of the image pyramid."""
@@ -142,8 +129,7 @@ class FilmConfiguration:
     def convolutions(self) -> int:
         """Convolutions in the graph of the released code, where both frames are encoded and both flows predicted."""
         encoder = sum(2 * self.subtree_stages(level) for level in range(self.pyramid_levels))
-        flow = sum(self.flow_convolutions[self.predictor(level)] + 2
-                   for level in range(self.flow_level, self.pyramid_levels))
+        flow = sum(self.flow_convolutions[self.predictor(level)] + 2 for level in range(self.pyramid_levels))
         return 2 * encoder + 2 * flow + 3 * len(self.fusion_filters) + 1
 
     def parameters(self) -> int:
@@ -161,7 +147,6 @@ class FilmConfiguration:
                   for name in ("feature_filters", "flow_filters", "flow_convolutions", "fusion_filters")}
         widths["projections"] = tuple(int(width) for width in fields.get("projections", ()))
         return cls(pyramid_levels=int(fields["pyramid_levels"]), image_levels=int(fields.get("image_levels", 0)),
-                   flow_level=int(fields.get("flow_level", 0)), descriptors=int(fields.get("descriptors", 0)),
                    blends=bool(fields.get("blends", False)), searches=bool(fields.get("searches", False)), **widths)
 
 
@@ -209,7 +194,7 @@ def predictor_name(index: int, configuration: FilmConfiguration) -> str:
     """Return the name of a flow predictor (index into `flow_filters`)."""
     if index == len(configuration.flow_filters) - 1:
         return f"predict_flow/{_SHARED_PREDICTOR}"
-    return f"predict_flow/flow_predictor_{configuration.flow_level + index}"
+    return f"predict_flow/flow_predictor_{index}"
 
 
 def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfiguration:
@@ -231,28 +216,21 @@ def read_configuration(tensors: FilmTensors, pyramid_levels: int) -> FilmConfigu
     def count(pattern: str) -> int:
         return sum(1 for name in tensors if re.fullmatch(pattern + "/kernel", name))
 
-    own_predictors = [int(match[1]) for name in tensors
-                      if (match := re.fullmatch(r"predict_flow/flow_predictor_(\d+)/conv_0/kernel", name))]
-    flow_level = min(own_predictors, default=0)
-    predictors = [f"predict_flow/flow_predictor_{flow_level + index}" for index in range(len(own_predictors))]
-    predictors.append(f"predict_flow/{_SHARED_PREDICTOR}")
-    projections = 1 if flow_level else 0  # 1x1 convolutions before the others
-    describe = f"{predictors[-1]}/describe"
+    predictors = [f"predict_flow/flow_predictor_{index}" for index in range(count(_OWN_PREDICTOR))]
+    predictors += [f"predict_flow/{_SHARED_PREDICTOR}"] if count(f"predict_flow/{_SHARED_PREDICTOR}/conv_0") else []
     fused = count(r"fusion/conv2d(_\d+)?") // 3
     logits = width(fusion_name(3 * fused)) - _COLOURS
     projected = sorted(int(match[1]) for name in tensors
                        if (match := re.fullmatch(r"fusion/project_(\d+)/kernel", name)))
     configuration = FilmConfiguration(
-        pyramid_levels=pyramid_levels,
+        pyramid_levels=fused + 1 if projected else pyramid_levels,
         feature_filters=tuple(width(f"feat_net/sub_extractor/cfeat_conv_{2 * stage}")
                               for stage in range(count(r"feat_net/sub_extractor/cfeat_conv_\d+") // 2)),
-        flow_filters=tuple(width(f"{name}/conv_{projections}") for name in predictors),
-        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 - projections for name in predictors),
+        flow_filters=tuple(width(f"{name}/conv_0") for name in predictors),
+        flow_convolutions=tuple(count(rf"{name}/conv_\d+") - 2 for name in predictors),
         fusion_filters=tuple(width(fusion_name(3 * level)) for level in range(fused)),
         image_levels=projected[0] if projected else 0,
         projections=tuple(width(projection_name(level)) for level in projected),
-        flow_level=flow_level,
-        descriptors=width(describe) if f"{describe}/kernel" in tensors else 0,
         blends=logits > 0, searches=logits > _LOGITS)
     _check(tensors, configuration)
     return configuration
@@ -263,15 +241,14 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
     if coarsest < 1:
         raise FilmError(f"The model has {configuration.pyramid_levels} pyramid level where a FILM has at least 2: "
                         "give the right number of pyramid levels.")
-    predicted = configuration.flow_level + len(configuration.flow_filters)
-    if configuration.fusion_levels > configuration.pyramid_levels or predicted > coarsest + 1:
-        raise FilmError(f"The model has {configuration.fusion_levels} fusion levels and "
-                        f"flow predictors for {predicted}, more than {configuration.pyramid_levels} "
-                        "pyramid levels can have: give the right number of pyramid levels.")
-    if configuration.flow_level not in (0, configuration.fine_levels):
-        raise FilmError(f"The model's finest flow predictor is of level {configuration.flow_level}, where it has to be "
-                        f"of level 0 or {configuration.fine_levels}: give it the SavedModel of google/film.")
-    projections = configuration.fusion_levels - configuration.image_levels if configuration.refines else 0
+    predictors = len(configuration.flow_filters)
+    if not predictors and not configuration.matches:
+        raise FilmError("The model has no flow predictor, so it is no FILM: give it google/film.")
+    if configuration.fusion_levels > configuration.pyramid_levels or predictors > coarsest + 1:
+        raise FilmError(f"The model has {configuration.fusion_levels} fusion levels and {predictors} flow predictors, "
+                        f"more than {configuration.pyramid_levels} pyramid levels can have: give the right number of "
+                        "pyramid levels.")
+    projections = configuration.fusion_levels - configuration.image_levels if configuration.matches else 0
     if configuration.image_levels >= configuration.fine_levels or len(configuration.projections) != projections:
         raise FilmError(f"The model projects the features of {len(configuration.projections)} levels from level "
                         f"{configuration.image_levels} on, where fusion would read {projections}: give it the "
@@ -307,20 +284,16 @@ def expected_shapes(configuration: FilmConfiguration) -> dict[str, tuple[int, ..
     for stage, filters in enumerate(configuration.feature_filters):
         for convolution_index in (2 * stage, 2 * stage + 1):
             channels = convolution(f"feat_net/sub_extractor/cfeat_conv_{convolution_index}", 3, channels, filters)
-    for level in range(configuration.flow_level, configuration.pyramid_levels):
+    for level in range(0 if configuration.matches else configuration.pyramid_levels):
         index = configuration.predictor(level)
         name, filters = predictor_name(index, configuration), configuration.flow_filters[index]
-        channels, first = 2 * configuration.features(level), 0
-        if configuration.refines:
-            convolution(f"{name}/conv_0", 1, configuration.features(level), filters // 2)
-            channels, first = 2 * (filters // 2), 1
-            if configuration.compared(level):
-                convolution(f"{name}/describe", 1, configuration.features(level), configuration.descriptors)
-                channels += (2 * REACH + 1) ** 2
-        for step in range(first, first + configuration.flow_convolutions[index]):
+        channels = 2 * configuration.features(level)
+        for step in range(configuration.flow_convolutions[index]):
             channels = convolution(f"{name}/conv_{step}", 3, channels, filters)
         channels = convolution(f"{name}/conv_{step + 1}", 1, channels, filters // 2)
         convolution(f"{name}/conv_{step + 2}", 1, channels, 2)
+    if configuration.matches:
+        shapes |= matching_shapes()
     for level, filters in enumerate(configuration.projections, start=configuration.image_levels):
         shapes[f"{projection_name(level)}/kernel"] = (1, 1, configuration.features(level), filters)
     aligned = [2 * (3 + configuration.fused_features(level) + 2) for level in range(configuration.fusion_levels)]

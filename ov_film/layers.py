@@ -1,15 +1,18 @@
 """The layers that FILM's models are made of: convolutions with their weights, and the warp."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from .configuration import FilmTensors
 
 Node: TypeAlias = Any  # ov.Node or ov.Output: OpenVINO's operations are untyped
+NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+END = np.iinfo(np.int64).max  # of any axis
 
 
 class Layers:
@@ -29,20 +32,21 @@ class Layers:
         self.exact: dict[str, Node] = {}
 
     def convolution(self, net: Node, name: str, inputs: Any = slice(None), bias: bool = True,
-                    unused: int = 0) -> Node:
-        """Convolve by (a part of the input channels of) a named kernel, padded as TensorFlow's "same".
+                    unused: int = 0, stride: int = 1) -> Node:
+        """Convolve by (a part of the input channels of) a named kernel, padded by half its size all around.
 
-        The net's first channels can be left unused.
+        That is TensorFlow's "same" where the stride is 1. The net's first channels can be left unused.
         """
         kernel = np.pad(self._tensors[f"{name}/kernel"][:, :, inputs], ((0, 0), (0, 0), (unused, 0), (0, 0)))
         size = kernel.shape[0]
         before, after = [(size - 1) // 2] * 2, [size // 2] * 2
-        net = ops.convolution(net, self._kernel(f"{name} {inputs} {unused}", kernel), [1, 1], before, after, [1, 1])
+        shared = self._kernel(f"{name} {inputs} {unused}", kernel)
+        net = ops.convolution(net, shared, [stride] * 2, before, after, [1, 1])
         return self._biased(net, name) if bias else net
 
-    def activated(self, net: Node, name: str) -> Node:
+    def activated(self, net: Node, name: str, stride: int = 1) -> Node:
         """Convolve and activate."""
-        return self.leaky_relu(self.convolution(net, name))
+        return self.leaky_relu(self.convolution(net, name, stride=stride))
 
     def leaky_relu(self, net: Node) -> Node:
         """Activate."""
@@ -136,6 +140,37 @@ class Layers:
         return self._shared[name]
 
 
+def part(net: Node, axis: int, start: int, end: int, step: int = 1) -> Node:
+    """Return what lies from a start to before an end along an axis."""
+    return ops.slice(net, *(np.array([number], np.int64) for number in (start, end, step, axis)))
+
+
+def transposed(net: Node, order: Sequence[int]) -> Node:
+    """Return a net with its axes in another order."""
+    return ops.transpose(net, np.array(order, np.int64))
+
+
+def doubled_flow(net: Node) -> Node:
+    """Return a flow (1,2,h,w) at twice the size, bilinear, in the finer level's pixels.
+
+    OpenVINO's CPU plugin takes four times as long for an Interpolate, and rounds it at bf16.
+    """
+    around = np.array([0, 0, 1, 1], np.int64)
+    padded = ops.pad(net, around, around, "edge")
+    phases = [phase for row in _between(padded, 2, 2) for phase in _between(row, 3, 1)]
+    return ops.depth_to_space(ops.concat(phases, 1), "blocks_first", 2)
+
+
+def model_of(outputs: Mapping[str, Node], inputs: Iterable[Node], name: str) -> ov.Model:
+    """Return a model of a name whose outputs have theirs."""
+    results = []
+    for output_name, node in outputs.items():
+        result = ops.result(node, name=output_name)
+        result.output(0).set_names({output_name})
+        results.append(result)
+    return ov.Model(results, list(inputs), name)
+
+
 def parameter(name: str, channels: int, height: int = -1, width: int = -1) -> Node:
     """Return a model's input (1,height,width,channels) of a name; -1 leaves a side open."""
     node = ops.parameter([1, height, width, channels], np.float32, name=name)
@@ -152,6 +187,13 @@ def _pixels(flow: Node) -> tuple[Node, ...]:
     last_x, last_y = (ops.subtract(side, np.int32(1)) for side in (width, height))
     whole = ops.gather(shape, np.array([0, 1, 2], np.int64), np.int64(0))
     return whole, x, ops.unsqueeze(y, np.array([1], np.int64)), last_x, last_y, width
+
+
+def _between(padded: Node, axis: int, scale: float) -> list[Node]:
+    """Return, times scale, what lies a quarter of a pixel before and after each one along an axis."""
+    near = ops.multiply(part(padded, axis, 1, -1), np.float32(0.75 * scale))
+    return [ops.add(near, ops.multiply(part(padded, axis, start, end), np.float32(0.25 * scale)))
+            for start, end in ((0, -2), (2, END))]
 
 
 def _component(values: Node, axis: int) -> Node:

@@ -93,12 +93,12 @@ def _layers_bytes(configuration: FilmConfiguration, pixels: int, window_pixels: 
     """
     encodings, with_flow, without_flow = _LAYERS[precision]
     levels = configuration.fine_levels
-    refining = _REFINING_BYTES * pixels if configuration.refines else 0
+    refining = _REFINING_BYTES * pixels if configuration.matches else 0
     searched, brought = (_SEARCHED_BYTES, _BROUGHT_BYTES) if configuration.searches else (0, 0)
     coarse = (round(encodings * _encoding_bytes(configuration, pixels, "f32", first=levels)) + refining
               + searched * pixels)
     fine = (round(encodings * _encoding_bytes(configuration, window_pixels, "f32", end=levels))
-            + ((without_flow if configuration.refines else with_flow) + brought) * window_pixels)
+            + ((without_flow if configuration.matches else with_flow) + brought) * window_pixels)
     if pixels == window_pixels:
         return coarse + fine
     return max(coarse + 4 * _encoding_bytes(configuration, window_pixels, precision, end=levels), fine)

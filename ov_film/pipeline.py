@@ -18,8 +18,9 @@ from .configuration import (
 )
 from .errors import FilmError
 from .frames import Frame, padded
+from .matching import MATCHED_CHANNELS, shrunk
 from .network import DIRECTIONS, ENDS, SEARCHED, TIME, encoding_channels, level_of
-from .refinement import Flow, halved, moved, refined, searched
+from .refinement import Flow, enlarged, halved, moved, refined, searched
 from .tiles import Canvas, Window, grouped, windows
 
 _TIMES_AT_ONCE = 8  # of a gap in windows: new frames that are held, against fine levels worked out anew
@@ -33,12 +34,14 @@ class Encoding:
         frame: the padded frame (1,H,W,3), of which windows are encoded again when they are needed.
         fine: the fine levels' encoding; None where the frame is worked on in windows.
         coarse: the coarse levels' encoding; in windows, that of the stitched level too.
+        matched: what the frame is matched by, of a network that matches.
         size: the frame's own height and width.
     """
 
     frame: ov.Tensor
     fine: Tensors | None
     coarse: Tensors
+    matched: Tensors
     size: tuple[int, int]
 
 
@@ -90,17 +93,19 @@ class FilmPipeline:
         else:
             fine, kept = None, self._stitched(batch)
             stitched = kept
-        coarse = self._run_coarse(COARSE_ENCODER, stitched)
-        return Encoding(batch, fine, kept | coarse, (frame.shape[0], frame.shape[1]))
+        small = {"matched_0": ov.Tensor(shrunk(batch.data[0])[np.newaxis])} if self._configuration.matches else {}
+        coarse = self._run_coarse(COARSE_ENCODER, stitched | small)
+        matched = {name: coarse.pop(name) for name in MATCHED_CHANNELS} if small else {}
+        return Encoding(batch, fine, kept | coarse, matched, (frame.shape[0], frame.shape[1]))
 
     def pair(self, first: Encoding, last: Encoding) -> Pair:
         """Find the flows between two encoded frames."""
-        coarse = _both(first.coarse, last.coarse)
-        flows = self._run_coarse(COARSE_FLOW, coarse)
-        if self._configuration.refines:
-            flows |= self._refined(first, last, flows)
-        elif first.fine is not None and last.fine is not None:
-            flows |= self._models.run(FINE_FLOW, _both(first.fine, last.fine) | flows)
+        if self._configuration.matches:
+            flows = self._matched(first, last)
+        else:
+            flows = self._run_coarse(COARSE_FLOW, _both(first.coarse, last.coarse))
+            if first.fine is not None and last.fine is not None:
+                flows |= self._models.run(FINE_FLOW, _both(first.fine, last.fine) | flows)
         frames = (encoding.frame.data[0] for encoding in (first, last))
         return Pair(first, last, flows, searched(*frames) if self._configuration.searches else None)
 
@@ -151,18 +156,20 @@ class FilmPipeline:
         return {direction: tuple(flows[name][:-(-height >> level_of(name)), :-(-width >> level_of(name))].copy()
                                  for name in names[direction]) for direction in DIRECTIONS}
 
-    def _refined(self, first: Encoding, last: Encoding, flows: Tensors) -> Tensors:
-        """Return the fine levels' flows, found in the frames; these are small enough to be handled whole for that."""
-        enlarged = self._run_coarse(FINE_FLOW, flows)
-        forward, backward = (enlarged[f"{direction}_flow_0"].data[0] for direction in DIRECTIONS)
+    def _matched(self, first: Encoding, last: Encoding) -> Tensors:
+        """Return the flows of all fused levels, matched and then refined in the frames; whole, as they are small."""
+        ends = _both(first.matched, last.matched)
+        found = self._run_coarse(FINE_FLOW, ends | self._run_coarse(COARSE_FLOW, ends))["matched_flow_1"].data[0]
+        forward, backward = (enlarged(np.ascontiguousarray(flow), self._height, self._width)
+                             for flow in (found[..., :2], found[..., 2:]))
         if self._refine:
             forward, backward = refined(first.frame.data[0], last.frame.data[0], forward, backward)
-        found: Tensors = {}
-        for level in range(self._configuration.fine_levels):
-            found |= {f"{direction}_flow_{level}": ov.Tensor(flow[np.newaxis])
+        flows: Tensors = {}
+        for level in range(self._configuration.fusion_levels):
+            flows |= {f"{direction}_flow_{level}": ov.Tensor(flow[np.newaxis])
                       for direction, flow in zip(DIRECTIONS, (forward, backward), strict=True)}
             forward, backward = halved(forward), halved(backward)
-        return found
+        return flows
 
     def _run_coarse(self, name: str, inputs: Tensors) -> Tensors:
         """Run a model of the coarse levels; beside windows, which are worked on next, it holds no memory."""
@@ -210,7 +217,7 @@ class FilmPipeline:
 
     def _window_flows(self, pair: Pair, parts: Tensors, window: Window) -> Tensors:
         flows = {name: _cropped(flow, window, level_of(name)) for name, flow in pair.flows.items()}
-        return flows if self._configuration.refines else flows | self._models.run(FINE_FLOW, parts | flows)
+        return flows if self._configuration.matches else flows | self._models.run(FINE_FLOW, parts | flows)
 
     @staticmethod
     def _searched(pair: Pair, window: Window | None, time: float) -> Tensors:

@@ -53,6 +53,12 @@ def moved(image: Image, flow: Flow, share: float, top: int = 0, left: int = 0, s
     return cast(Image, cv2.remap(image, x, y, kernel, borderMode=cv2.BORDER_REPLICATE))
 
 
+def enlarged(flow: Flow, height: int, width: int) -> Flow:
+    """Return a flow (h,w,2) at another size, in pixels of that; bilinear."""
+    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    return cast(Flow, cv2.resize(flow * scale, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
 def halved(flow: Flow) -> Flow:
     """Return a flow (H,W,2) at half the size, (H/2,W/2,2), in pixels of that."""
     height, width = flow.shape[:2]

@@ -10,8 +10,7 @@ from ov_film.errors import FilmError
 
 RELEASED = FilmConfiguration(7, (64, 128, 256, 512), (32, 64, 128, 256), (3, 3, 3, 3), (64, 128, 256, 512))
 SMALL = FilmConfiguration(4, (4, 8), (4, 6), (2, 3), (4, 6))
-LITE = FilmConfiguration(5, (4, 8), (6, 8), (2, 3), (4, 6), image_levels=1, projections=(3, 5), flow_level=3,
-                         blends=True)
+LITE = FilmConfiguration(4, (4, 8), (), (), (4, 6, 8), image_levels=1, projections=(3, 5, 7), blends=True)
 
 
 def tensors_of(configuration: FilmConfiguration) -> FilmTensors:
@@ -36,30 +35,32 @@ def test_a_configuration_survives_json(configuration: FilmConfiguration) -> None
 
 def test_a_configuration_stored_before_there_were_image_levels_is_the_released_kind() -> None:
     fields = RELEASED.as_json()
-    del fields["image_levels"], fields["projections"], fields["flow_level"], fields["blends"]
+    del fields["image_levels"], fields["projections"], fields["blends"], fields["searches"]
     assert FilmConfiguration.from_json(fields) == RELEASED
 
 
-def test_image_levels_have_no_features_in_fusion_and_finer_levels_than_the_flow_level_no_predictor() -> None:
+def test_a_network_that_matches_has_no_flow_predictors_and_image_levels_have_no_features_in_fusion() -> None:
     shapes = expected_shapes(LITE)
-    predictors = {name.split("/")[1] for name in shapes if name.startswith("predict_flow/")}
-    assert predictors == {"flow_predictor_3", "flow_predictor_shared"}
-    assert shapes["predict_flow/flow_predictor_3/conv_0/kernel"] == (1, 1, 4 + 8, 3)
-    assert shapes["predict_flow/flow_predictor_3/conv_1/kernel"] == (3, 3, 2 * 3, 6)
+    assert LITE.matches and not [name for name in shapes if name.startswith("predict_flow/")]
+    assert shapes["match/gather/kernel"] == (1, 1, 2 * 25 * 17, 128)
     assert shapes["fusion/conv2d_1/kernel"] == (3, 3, 2 * (3 + 2) + 4, 4)
-    assert shapes["fusion/conv2d_6/kernel"] == (1, 1, 4, 5)
+    assert shapes["fusion/conv2d_9/kernel"] == (1, 1, 4, 5)
 
 
-@pytest.mark.parametrize("flow_level", [1, 2, 4])
-def test_a_finest_flow_of_a_level_between_is_refused(flow_level: int) -> None:
-    configuration = FilmConfiguration(7, (4,), (4, 4), (1, 1), (4, 4), flow_level=flow_level)
-    with pytest.raises(FilmError, match=f"finest flow predictor is of level {flow_level}, where .* level 0 or 3"):
-        read_configuration(tensors_of(configuration), 7)
+@pytest.mark.parametrize("pyramid_levels", [4, 7])
+def test_a_network_that_matches_has_the_levels_that_it_fuses(pyramid_levels: int) -> None:
+    assert read_configuration(tensors_of(LITE), pyramid_levels) == LITE
+    assert LITE.multiple == 8
+
+
+def test_a_network_with_no_way_to_find_flow_is_refused() -> None:
+    tensors = {name: array for name, array in tensors_of(SMALL).items() if not name.startswith("predict_flow/")}
+    with pytest.raises(FilmError, match="has no flow predictor"):
+        read_configuration(tensors, 4)
 
 
 def test_fusion_that_reads_no_features_at_any_fine_level_is_refused() -> None:
-    configuration = FilmConfiguration(7, (4,), (4, 4), (1, 1), (4, 4, 4), image_levels=3, projections=(2,),
-                                      flow_level=3)
+    configuration = FilmConfiguration(4, (4,), (), (), (4, 4, 4), image_levels=3, projections=(2,))
     with pytest.raises(FilmError, match="projects the features of 1 levels from level 3 on, where fusion would read 1"):
         read_configuration(tensors_of(configuration), 7)
 
@@ -128,5 +129,5 @@ def test_the_bundled_model_is_a_film_of_sixteen_filters() -> None:
     from ov_film.library import find_models, read_manifest
 
     bundled = read_manifest(find_models([Path("nowhere")])["film_lite"]).configuration
-    assert bundled.feature_filters == (16, 32, 64, 128) and bundled.image_levels == 1 and bundled.refines
-    assert bundled.parameters() == 1_825_595
+    assert bundled.feature_filters == (16, 32, 64, 128) and bundled.image_levels == 1 and bundled.matches
+    assert bundled.parameters() == 3_176_782

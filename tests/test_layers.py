@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from openvino import opset13 as ops
 
-from ov_film.layers import Layers
-from ov_film.network import _double_flow, _halve_image
+from ov_film.layers import Layers, doubled_flow
+from ov_film.network import _halve_image
 from tests.graphs import computed
 
 SHAPES = [(24, 40), (16, 130)]
@@ -43,7 +43,7 @@ def test_an_image_is_halved_to_the_means_of_its_pixels(height: int, width: int, 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
 def test_a_flow_is_doubled_bilinear_and_not_rounded(height: int, width: int, precision: str) -> None:
     flow = 40 * random(height, width, 2)
-    found, _ = computed(before_a_convolution(_double_flow), np.ascontiguousarray(flow.transpose(0, 3, 1, 2)),
+    found, _ = computed(before_a_convolution(doubled_flow), np.ascontiguousarray(flow.transpose(0, 3, 1, 2)),
                         precision=precision)
     wanted = 2 * cv2.resize(flow[0], (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(found[0].transpose(1, 2, 0), wanted, atol=1e-4)

@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ov_film.refinement import halved, moved, refined, searched
+from ov_film.matching import CONVOLUTIONS, SHARPNESS, shrunk
+from ov_film.refinement import enlarged, halved, moved, refined, searched
 
-from .predictors import MidpointPredictor, Predictor, convolution, doubled, swap
+from .matcher import SHARPENING, Matcher
+from .predictors import Predictor, convolution, doubled, swap
 from .warping import warp
 
 DOUBTFUL = 0.005  # difference of the warped frames, in [0,1], at which the network's own colours count half
@@ -28,19 +30,17 @@ class FilmConfig:
     """Widths and depths; the defaults are film_lite's.
 
     The released network has 64 filters, flow filters 32, 64, 128, 256, three convolutions each, fusion filters 64, 128,
-    256, 512, no image levels, fuses all features, and blends nothing.
+    256, 512, 7 levels, no image levels, fuses all features, and blends nothing.
     """
 
     filters: int = 16  # channels of the encoder's first stage; each further stage doubles them
-    flow_filters: tuple[int, ...] = (64, 128)  # per own flow predictor, then of the shared one
+    flow_filters: tuple[int, ...] = ()  # per own flow predictor, then of the shared one; none: frames are matched
     fusion_filters: tuple[int, ...] = (16, 32, 64, 128)  # per fused level but the coarsest, which has none
-    levels: int = 7  # pyramid levels; frames are multiples of 2 ** (levels - 1)
+    levels: int = 5  # pyramid levels; frames are multiples of 2 ** (levels - 1)
     stages: int = 4  # stages of an encoder subtree
     image_levels: int = 1  # finest levels that are not encoded: fusion reads images alone there
     projections: tuple[int, ...] = (8, 16, 16, 16)  # of features for fusion, per encoded level; none: as they are
-    flow_level: int = 3  # the finest level whose flow is predicted; what is finer is found in the frames
-    flow_convolutions: tuple[int, ...] = (3, 5)  # of 3x3, per own flow predictor, then of the shared one
-    descriptors: int = 64  # channels of what the shared one compares; none: it compares nothing
+    flow_convolutions: tuple[int, ...] = ()  # of 3x3, per flow predictor
     blends: bool = True  # the head gives, beside colours, the logits of the warped frames' shares in the result
     searches: bool = True  # it blends both frames, too, as a flow warps them that is found in them alone
 
@@ -51,7 +51,7 @@ class FilmConfig:
 
     def predictor(self, level: int) -> int:
         """Which flow predictor works at a level: the coarser ones share the last."""
-        return min(level - self.flow_level, len(self.flow_filters) - 1)
+        return min(level, len(self.flow_filters) - 1)
 
     def aligned_channels(self, level: int) -> int:
         """What fusion reads at a level: image, features and flow of both frames."""
@@ -89,18 +89,21 @@ def searched_frames(images: Tensor, time: float) -> Tensor:
 
 
 @torch.no_grad()
-def refined_levels(images: Tensor, flow: Tensor, levels: int) -> list[Tensor]:
-    """The finest levels' flows (2B,2,h,w), found in the frames (2B,3,H,W) by the pack from a first guess."""
-    forward, backward = [], []
-    for first, last, there, back in zip(*images.chunk(2), *flow.chunk(2), strict=True):
-        fields = (field.float().permute(1, 2, 0).cpu().contiguous().numpy() for field in (first, last, there, back))
-        for found, kept in zip(refined(*fields), (forward, backward), strict=True):
-            kept.append(found)
-    flows, found_levels = [*forward, *backward], []
+def matched_levels(matcher: Matcher, images: Tensor, levels: int) -> list[Tensor]:
+    """The fused levels' flows (2B,2,h,w) of frames (2B,3,H,W): matched, then found in the frames as the pack does."""
+    fields = images.float().permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    small = torch.from_numpy(np.stack([shrunk(field) for field in fields])).permute(0, 3, 1, 2).to(images.device)
+    coarse = matcher(*small.chunk(2)).flows[-1].float().permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    flows: list[npt.NDArray[np.float32]] = []
+    for first, last, both in zip(*np.split(fields, 2), coarse, strict=True):
+        flows += refined(first, last, *(enlarged(both[..., start : start + 2].copy(), *first.shape[:2])
+                                        for start in (0, 2)))
+    flows = [*flows[::2], *flows[1::2]]  # forward before backward
+    found = []
     for _ in range(levels):
-        found_levels.append(torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(flow))
-        flows = [halved(one) for one in flows]
-    return found_levels
+        found.append(torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(images))
+        flows = [halved(flow) for flow in flows]
+    return found
 
 
 class Film(nn.Module):
@@ -114,14 +117,11 @@ class Film(nn.Module):
             nn.Sequential(convolution(before, width), convolution(width, width))
             for before, width in pairwise(widths)
         )
-        self.predictors = nn.ModuleList()
-        for index, size in enumerate(zip(c.flow_filters, c.flow_convolutions, strict=True)):
-            inputs = c.feature_channels(c.flow_level + index)
-            shared = index == len(c.flow_filters) - 1
-            if c.flow_level:
-                self.predictors.append(MidpointPredictor(inputs, *size, c.descriptors if shared else 0))
-            else:
-                self.predictors.append(Predictor(2 * inputs, *size))
+        self.predictors = nn.ModuleList(
+            Predictor(2 * c.feature_channels(level), *size)
+            for level, size in enumerate(zip(c.flow_filters, c.flow_convolutions, strict=True))
+        )
+        self.matcher = None if c.flow_filters else Matcher().requires_grad_(False)
         self.projections = nn.ModuleList(  # of the features that are fused, from fine to coarse
             nn.Conv2d(c.feature_channels(level), width, 1, bias=False)
             for level, width in enumerate(c.projections, start=c.image_levels)
@@ -157,24 +157,17 @@ class Film(nn.Module):
         ]
         return images, features
 
-    def estimate_flows(self, images: list[Tensor], features: list[Tensor], finest: int = 0) -> list[Tensor]:
-        """Pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput, from a finest level on."""
-        c = self.config
+    def estimate_flows(self, images: list[Tensor], features: list[Tensor]) -> list[Tensor]:
+        """Pyramids (2B,C,h,w), first frames before last ones -> flows as in FilmOutput."""
+        if self.matcher:
+            return matched_levels(self.matcher, images[0], self.config.fusion_levels)
         flows: list[Tensor] = []
-        for level in reversed(range(finest, c.levels)):
+        for level in reversed(range(self.config.levels)):
             flow = doubled(flows[-1]) if flows else torch.zeros_like(images[level][:, :2])
-            if level < c.flow_level:
-                flows.append(flow)
-                continue
-            predictor = self.predictors[c.predictor(level)]
-            if c.flow_level:
-                flows.append(predictor(features[level], flow))
-            else:
-                other = swap(features[level])
-                other = warp(other, flow) if flows else other
-                flows.append(flow + predictor(torch.cat([features[level], other], 1)).float())
-        if c.flow_level and not finest:
-            flows[-c.flow_level :] = refined_levels(images[0], flows[-1], c.flow_level)[::-1]
+            other = swap(features[level])
+            other = warp(other, flow) if flows else other
+            predictor = self.predictors[self.config.predictor(level)]
+            flows.append(flow + predictor(torch.cat([features[level], other], 1)).float())
         return flows[::-1]
 
     def forward(self, first: Tensor, last: Tensor) -> FilmOutput:
@@ -221,11 +214,11 @@ def named_layers(model: Film) -> Iterator[tuple[str, nn.Conv2d]]:
             yield f"feat_net/sub_extractor/cfeat_conv_{2 * stage + k}", layer[0]
     for index, predictor in enumerate(model.predictors):
         own = index < len(model.predictors) - 1
-        part = f"flow_predictor_{index + model.config.flow_level if own else 'shared'}"
         for k, layer in enumerate(predictor.layers()):
-            yield f"predict_flow/{part}/conv_{k}", layer
-        if isinstance(predictor, MidpointPredictor) and predictor.describe:
-            yield f"predict_flow/{part}/describe", predictor.describe
+            yield f"predict_flow/flow_predictor_{index if own else 'shared'}/conv_{k}", layer
+    if model.matcher:
+        for name in CONVOLUTIONS:
+            yield name, model.matcher.get_submodule(name.removeprefix("match/"))
     for level, layer in enumerate(model.projections, start=model.config.image_levels):
         yield f"fusion/project_{level}", layer
     coarsest = model.config.fusion_levels - 1
@@ -244,6 +237,8 @@ def film_tensors(model: Film) -> dict[str, npt.NDArray[np.float32]]:
         tensors[f"{name}/kernel"] = kernel.contiguous().numpy()
         if layer.bias is not None:
             tensors[f"{name}/bias"] = layer.bias.detach().float().cpu().numpy()
+    if model.matcher:
+        tensors[f"{SHARPNESS}/bias"] = model.matcher.sharpness.detach().float().cpu().numpy()
     return tensors
 
 
@@ -253,25 +248,22 @@ def read_config(tensors: Mapping[str, npt.NDArray[np.float32]]) -> FilmConfig:
     def outputs(name: str) -> int:
         return int(tensors[f"{name}/kernel"].shape[3])
 
-    own = sorted({int(number) for name in tensors for number in re.findall(r"flow_predictor_(\d+)/", name)})
-    flow_level = own[0] if own else 0
-    predictors = [*(f"flow_predictor_{number}" for number in own), "flow_predictor_shared"]
+    own = sum(bool(re.fullmatch(r"predict_flow/flow_predictor_\d+/conv_0/kernel", name)) for name in tensors)
+    predictors = [*(f"flow_predictor_{index}" for index in range(own)), "flow_predictor_shared"]
     convolutions = [sum(name.startswith(part) for name in tensors) // 2 for part in ("feat_net/", "fusion/conv2d")]
-    steps = [sum(name.startswith(f"predict_flow/{part}/conv_") for name in tensors) // 2 for part in predictors]
-    steps = [count - 2 - (flow_level > 0) for count in steps]  # those of 3x3
-    describe = f"predict_flow/{predictors[-1]}/describe"
+    steps = [sum(name.startswith(f"predict_flow/{part}/conv_") for name in tensors) // 2 - 2 for part in predictors]
     fused = [f"fusion/conv2d_{3 * level}" if level else "fusion/conv2d" for level in range(convolutions[1] // 3)]
     projected = sorted(int(number) for name in tensors for number in re.findall(r"fusion/project_(\d+)/", name))
+    matches = f"{SHARPNESS}/bias" in tensors
     return FilmConfig(
         filters=outputs("feat_net/sub_extractor/cfeat_conv_0"),
-        flow_filters=tuple(outputs(f"predict_flow/{name}/conv_1") for name in predictors),
+        flow_filters=() if matches else tuple(outputs(f"predict_flow/{name}/conv_0") for name in predictors),
         fusion_filters=tuple(outputs(name) for name in fused),
         stages=convolutions[0] // 2,
         image_levels=projected[0] if projected else 0,
         projections=tuple(outputs(f"fusion/project_{level}") for level in projected),
-        flow_level=flow_level,
-        flow_convolutions=tuple(steps),
-        descriptors=outputs(describe) if f"{describe}/kernel" in tensors else 0,
+        levels=len(fused) + 1 if matches else 7,
+        flow_convolutions=() if matches else tuple(steps),
         blends=outputs(f"fusion/conv2d_{convolutions[1] - 1}") > 3,
         searches=outputs(f"fusion/conv2d_{convolutions[1] - 1}") > 5,
     )
@@ -291,6 +283,8 @@ def fill(model: Film, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
                 layer.weight[: len(kernel)] = kernel
                 if layer.bias is not None:
                     layer.bias[: len(kernel)] = torch.from_numpy(tensors[f"{name}/bias"])
+        if model.matcher and f"{SHARPNESS}/bias" in tensors:
+            model.matcher.sharpening.copy_(torch.from_numpy(tensors[f"{SHARPNESS}/bias"]).log() / SHARPENING)
 
 
 def load_film(path: Path) -> Film:

@@ -1,4 +1,4 @@
-"""Training triplets (first, middle, last): real ones from clips, synthetic ones with their true flow."""
+"""Training triplets (first, middle, last): real ones from clips, synthetic ones of photos under motion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .data import TRAINING, is_usable, load_photos
-from .tracks import SMALLER, Frames, Steps, flows_through
 
 Image = npt.NDArray[np.uint8]  # (H,W,3)
 Triplet = npt.NDArray[np.uint8]  # (3,H,W,3)
@@ -22,8 +21,6 @@ Matrix = npt.NDArray[np.float64]  # (3,3), homogeneous
 
 TIMES = (-0.5, 0.0, 0.5)
 STRIDES = (0, 1, 1, 2, 2, 3, 4, 5, 6, 8)  # frames from an end of a real triplet to its middle; 0 repeats one
-SIGNS = np.array([[-1, 1], [1, -1]], np.float32)[:, :, None, None]  # of x and y in a mirror
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -58,24 +55,16 @@ class Motion:
         return matrix
 
 
-def true_flow(start: Matrix, end: Matrix, size: int) -> Floats:
-    """Where each pixel of the frame at start has gone at end: (2,size,size), x and y in pixels."""
-    delta = (end @ np.linalg.inv(start) - np.eye(3)).astype(np.float32)
-    x = np.arange(size, dtype=np.float32)
-    y = x[:, None]
-    return np.stack([delta[row, 0] * x + delta[row, 1] * y + delta[row, 2] for row in (0, 1)])
-
-
-def mirrored(frames: Triplet, flows: Floats, turns: bool, rng: np.random.Generator) -> tuple[Triplet, Floats]:
-    """Mirror, transpose and reverse in time frames (n,h,w,3) and flows (2,2,h,w), each at random."""
+def mirrored(frames: Triplet, rng: np.random.Generator) -> Triplet:
+    """Mirror, transpose and reverse in time square frames (n,h,w,3), each at random."""
     left, up, turn, back = rng.random(4) < 0.5
     if left:
-        frames, flows = frames[:, :, ::-1], flows[..., ::-1] * SIGNS[0]
+        frames = frames[:, :, ::-1]
     if up:
-        frames, flows = frames[:, ::-1], flows[..., ::-1, :] * SIGNS[1]
-    if turn and turns:
-        frames, flows = frames.transpose(0, 2, 1, 3), flows[:, ::-1].transpose(0, 1, 3, 2)
-    return (frames[::-1], flows[::-1]) if back else (frames, flows)
+        frames = frames[:, ::-1]
+    if turn:
+        frames = frames.transpose(0, 2, 1, 3)
+    return frames[::-1] if back else frames
 
 
 def draw_shape(rng: np.random.Generator, size: int) -> Floats:
@@ -107,82 +96,64 @@ def draw_shape(rng: np.random.Generator, size: int) -> Floats:
     return cv2.GaussianBlur(mask, (3, 3), 0)
 
 
-class Samples(Dataset[tuple[Tensor, Tensor]]):
+class Samples(Dataset[Tensor]):
     """One item is one whole batch; it depends on nothing but the data, the seed and the step's number."""
 
-    def __init__(
-        self, folder: Path, steps: int, seed: int = 0, begin: float = 0, stages: tuple[Stage, ...] = STAGES
-    ) -> None:
-        self.steps, self.seed, self.begin, self.stages = steps, seed, begin, stages
-        largest = max(stage.size for stage in stages)
+    def __init__(self, folder: Path, steps: int, seed: int = 0, begin: float = 0) -> None:
+        self.steps, self.seed, self.begin = steps, seed, begin
+        largest = max(stage.size for stage in STAGES)
         self.photos = [photo for photo in load_photos(folder) if min(photo.shape[:2]) >= largest]
-        self.clips = [self.load(folder, clip.name) for clip in TRAINING]
+        self.clips = [np.load(folder / f"{clip.name}.npy", mmap_mode="r") for clip in TRAINING]
         weights = np.array([c.weight for c in TRAINING])
         self.weights = weights / weights.sum()
         self.rng = np.random.default_rng(seed)
-
-    @staticmethod
-    def load(folder: Path, name: str) -> tuple[Frames, Steps]:
-        """A clip's frames, and the flows from each to the next."""
-        return np.load(folder / f"{name}.npy", mmap_mode="r"), np.load(folder / f"{name}.steps.npy", mmap_mode="r")
 
     def __len__(self) -> int:
         """Steps of the whole run."""
         return self.steps
 
-    def progress(self, step: int) -> float:
-        """How far training is at a step, 0 to 1; a run may begin on the way."""
-        return self.begin + (1 - self.begin) * step / self.steps
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Step -> frames (2n,3,3,S,S) in [0,1], n real triplets first, and their flows.
-
-        Flows are (2n,2,2,S,S), on the middle frame's pixels: first to last, then the reverse; x and y in pixels. Those
-        of real triplets are tracked from the middle to either end, and NaN where they are not to be trusted.
-        """
+    def __getitem__(self, step: int) -> Tensor:
+        """Step -> frames (2n,3,3,S,S) in [0,1], n real triplets first."""
         cv2.setNumThreads(0)
         self.rng = np.random.default_rng((self.seed, step))
-        progress = self.progress(step)
-        stage = [stage for stage in self.stages if stage.begins <= progress][-1]
-        real = [mirrored(*self._real(stage.size, progress), True, self.rng) for _ in range(stage.each)]
-        triplets, flows = zip(*real, *(self._synthetic(stage.size, progress) for _ in range(stage.each)), strict=True)
-        frames = np.stack(triplets).transpose(0, 1, 4, 2, 3).astype(np.float32) / 255
-        return torch.from_numpy(frames), torch.from_numpy(np.stack(flows))
+        progress = self.begin + (1 - self.begin) * step / self.steps  # a run may begin on the way
+        stage = [stage for stage in STAGES if stage.begins <= progress][-1]
+        triplets = [mirrored(self._real(stage.size, progress), self.rng) for _ in range(stage.each)]
+        triplets += [self._synthetic(stage.size, progress) for _ in range(stage.each)]
+        return torch.from_numpy(np.stack(triplets).transpose(0, 1, 4, 2, 3).astype(np.float32) / 255)
 
-    def _real(self, size: int, progress: float) -> tuple[Triplet, Floats]:
+    def _real(self, size: int, progress: float) -> Triplet:
         """Cut a crop out of a clip; of up to four places the one that changes most."""
         rng = self.rng
         for _ in range(20):
-            triplet, steps, middle, stride = self._chosen(STRIDES)
+            triplet, stride = self._chosen()
             height, width = triplet.shape[1:3]
-            side = min(int(size * rng.uniform(1, 1.6)), height, width) // SMALLER * SMALLER
+            side = min(int(size * rng.uniform(1, 1.6)), height, width)
             crops = []
             for _ in range(int(rng.integers(1, 5))):
-                y, x = (int(rng.integers(0, (long - side) // SMALLER + 1)) * SMALLER for long in (height, width))
+                y, x = (int(rng.integers(0, long - side + 1)) for long in (height, width))
                 crop = triplet[:, y : y + side, x : x + side]
                 change = np.abs(crop[0, ::4, ::4].astype(np.int16) - crop[2, ::4, ::4]).mean()
                 crops.append((change, y, x))
             change, y, x = max(crops)
             if change >= 0.5 or not stride:
                 crop = triplet[:, y : y + side, x : x + side]
-                part = tuple(slice(start // SMALLER, (start + side) // SMALLER) for start in (y, x))
-                flows = flows_through(steps, middle, stride, part, (size, size))
-                return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in crop]), flows
+                return np.stack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in crop])
         return self._synthetic(size, progress)
 
-    def _chosen(self, strides: tuple[int, ...]) -> tuple[Triplet, Steps, int, int]:
-        """Choose a usable triplet; returns it, its clip's steps, the middle frame's number and the stride."""
+    def _chosen(self) -> tuple[Triplet, int]:
+        """Choose a usable triplet, and the stride that it has."""
         rng = self.rng
         while True:
             index = rng.choice(len(self.clips), p=self.weights)
-            (clip, steps), ranges = self.clips[index], TRAINING[index].ranges
+            clip, ranges = self.clips[index], TRAINING[index].ranges
             lengths = np.array([end - begin for begin, end in ranges], float)
             begin, end = ranges[rng.choice(len(ranges), p=lengths / lengths.sum())]
-            stride = int(rng.choice(strides))
+            stride = int(rng.choice(STRIDES))
             middle = int(rng.integers(begin + stride, end - stride))
             triplet = clip[[middle - stride, middle, middle + stride]]
             if not stride or is_usable(triplet):
-                return triplet, steps, middle, stride
+                return triplet, stride
 
     def _motion(self, reach: float) -> Motion:
         """Choose a motion: mostly small, now and then beyond reach pixels."""
@@ -203,11 +174,8 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         y, x = (self.rng.integers(0, side - size + 1) for side in photo.shape[:2])
         return photo[y : y + size, x : x + size]
 
-    def _synthetic(self, size: int, progress: float) -> tuple[Triplet, Floats]:
-        """Move a photo and up to five cut-outs over it, farther as training goes on.
-
-        Returns the triplet and both flows, (2,2,size,size), as __getitem__ does.
-        """
+    def _synthetic(self, size: int, progress: float) -> Triplet:
+        """Move a photo and up to five cut-outs over it, farther as training goes on."""
         rng = self.rng
         reach = size * (0.15 + 0.15 * progress)
         photo = self.photos[rng.integers(len(self.photos))]
@@ -219,7 +187,6 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         middle = np.full(2, size / 2, np.float32)
         maps = [camera.matrix(time, centre, middle, zoom) for time in TIMES]
         frames = [self._move(photo, m, size).astype(np.float32) for m in maps]
-        flows = np.stack([2 * true_flow(maps[1], end, size) for end in (maps[2], maps[0])])
         for _ in range(0 if rng.random() < 0.3 else int(rng.integers(1, 6))):
             texture, shape = self._crop_of_photo(size), draw_shape(rng, size)
             if rng.random() < 0.25:  # plain things: poles, clothes, letters
@@ -227,13 +194,10 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             own = self._motion(reach)
             own = Motion(own.angle, own.scale, own.shear, own.x + camera.x, own.y + camera.y)
             place = rng.uniform(0.1 * size, 0.9 * size, 2).astype(np.float32)
-            maps = [own.matrix(time, middle, place) for time in TIMES]
-            alphas = [cv2.warpAffine(shape, m[:2], (size, size)) for m in maps]
-            for frame, m, alpha in zip(frames, maps, alphas, strict=True):
-                frame += (self._move(texture, m, size) - frame) * alpha[..., None]
-            for k, end in enumerate((2, 0)):
-                flows[k] = np.where(alphas[1] > 0.5, 2 * true_flow(maps[1], maps[end], size), flows[k])
-        return self._as_filmed(frames), flows
+            for frame, m in zip(frames, (own.matrix(time, middle, place) for time in TIMES), strict=True):
+                alpha = cv2.warpAffine(shape, m[:2], (size, size))[..., None]
+                frame += (self._move(texture, m, size) - frame) * alpha
+        return self._as_filmed(frames)
 
     @staticmethod
     def _move(image: Image, matrix: Matrix, size: int) -> Image:

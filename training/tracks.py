@@ -66,19 +66,6 @@ def chained(steps: Steps, start: int, end: int) -> Floats:
     return flow
 
 
-def flows_through(steps: Steps, middle: int, stride: int, part: tuple[slice, slice], size: tuple[int, int]) -> Floats:
-    """The flows between frames a stride before and after a middle one, at that one's pixels, of a part of them.
-
-    Returns (2,2,h,w), first to last and the reverse, in pixels of a part brought to size (w,h); NaN where not known.
-    """
-    flows = []
-    for end in (middle + stride, middle - stride):
-        flow = 2 * chained(steps, middle, end)[part] if stride else np.zeros((*steps.shape[2:4], 2), np.float32)[part]
-        flow *= np.array(size, np.float32) / flow.shape[1::-1]
-        flows.append(cv2.resize(flow, size, interpolation=cv2.INTER_NEAREST).transpose(2, 0, 1))
-    return np.stack(flows)
-
-
 def main() -> None:
     """Track the training clips: clip.small.npy and clip.steps.npy beside their arrays."""
     parser = argparse.ArgumentParser(description=main.__doc__)
