@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from .configuration import COARSE_FLOW, FINE_FLOW, FilmTensors
@@ -16,8 +17,10 @@ from .matching import (
     FLOW_SCALE,
     FLOWS,
     HANDED,
+    LED_LESS,
     MATCHED_0,
     MATCHED_CHANNELS,
+    PROPAGATION,
     REACH_X,
     REACH_Y,
     REFINING_REACH,
@@ -51,7 +54,7 @@ def build_coarse_flow(tensors: FilmTensors) -> ov.Model:
     net = ops.concat([layers.activated(ops.concat([products, around], 1), "match/gather"), *context], 1)
     net = _blocks(layers, layers.activated(net, "match/weigh_0"), "match/weigh", 8)
     logits = ops.select(seen, ops.add(layers.convolution(net, "match/logits"), alike), np.float32(UNSEEN))
-    flow = transposed(_best(logits), NHWC)
+    flow = transposed(_led(layers, net, logits, tensors[f"{PROPAGATION}/bias"]), NHWC)
     handed = transposed(layers.convolution(net, "match/hand"), NHWC)
     return model_of({"matched_flow_2": flow, "matched_context_2": handed}, ends, COARSE_FLOW)
 
@@ -130,8 +133,7 @@ def _products(first: Node, last: Node) -> tuple[Node, Node]:
     channels = first.output(0).get_partial_shape()[3].get_length()
     rows = [ops.reshape(end, np.array([-1, channels], np.int64), False) for end in (first, last)]
     products = ops.reshape(ops.matmul(*rows, False, True), np.array([-1], np.int64), False)
-    shape = ops.convert(ops.shape_of(first), "i32")
-    height, width = (ops.gather(shape, np.int64(axis), np.int64(0)) for axis in (1, 2))
+    height, width = _sides(first, (1, 2))
     y, x = np.mgrid[-REACH_Y:REACH_Y + 1, -REACH_X:REACH_X + 1].reshape(2, FLOWS, 1, 1).astype(np.int32)
     indices, seen = [], []
     for down, right in ((-(y // 2), -(x // 2)), (y - y // 2, x - x // 2)):
@@ -173,6 +175,48 @@ def _best(logits: Node) -> Node:
         ops.add(ops.convert(ops.subtract(whole, np.int32(reach)), "f32"),
                 ops.reduce_sum(ops.multiply(shares, offset.astype(np.float32)), axis, True))
         for whole, offset, reach in ((column, right, REACH_X), (row, down, REACH_Y))], 1)
+
+
+def _led(layers: Layers, net: Node, logits: Node, propagation: NDArray[np.float32]) -> Node:
+    """Return the best flow (1,2,h,w), each pixel led by those that it belongs to, the more the less it is sure."""
+    far, given, taken = propagation
+    axis = np.array([1], np.int64)
+    best, highest = _best(logits), ops.reduce_max(logits, axis, True)
+    sure = ops.negative(ops.log(ops.reduce_sum(ops.exp(ops.subtract(logits, highest)), axis, True)))
+    source, led = (layers.convolution(net, f"match/{name}") for name in ("source", "lead"))
+    query, key = (_rows(layers.convolution(net, f"match/{name}")) for name in ("query", "key"))
+    height, width = _sides(net, (2, 3))
+    shape = ops.concat([ops.unsqueeze(side, np.int64(0)) for side in (height, width, height, width)], 0)
+    weights = ops.reshape(ops.matmul(query, key, False, True), shape, False)
+    weights = ops.add(weights, ops.add(source, ops.multiply(sure, given)))
+    for side, axes in ((height, (0, 2)), (width, (1, 3))):
+        weights = ops.subtract(weights, ops.multiply(_squares(side, axes), far))
+    count = ops.unsqueeze(ops.multiply(height, width), np.int64(0))
+    weights = ops.softmax(ops.reshape(weights, ops.concat([count, count], 0), False), 1)
+    others = transposed(ops.matmul(weights, _rows(best), False, False), (1, 0))
+    others = ops.reshape(others, ops.shape_of(best), False)
+    share = ops.sigmoid(ops.subtract(ops.subtract(led, ops.multiply(sure, taken)), np.float32(LED_LESS)))
+    return ops.add(best, ops.multiply(share, ops.subtract(others, best)))
+
+
+def _rows(net: Node) -> Node:
+    """Return a net (1,c,h,w) as (h*w,c)."""
+    channels = net.output(0).get_partial_shape()[1].get_length()
+    return ops.reshape(transposed(net, NHWC), np.array([-1, channels], np.int64), False)
+
+
+def _sides(net: Node, axes: tuple[int, int]) -> list[Node]:
+    """Return a net's height and width."""
+    shape = ops.convert(ops.shape_of(net), "i32")
+    return [ops.gather(shape, np.int64(axis), np.int64(0)) for axis in axes]
+
+
+def _squares(side: Node, axes: tuple[int, int]) -> Node:
+    """Return the squared distances between all places along a side, at two axes of four."""
+    place = ops.range(np.int32(0), side, np.int32(1), "f32")
+    ends = [ops.unsqueeze(place, np.array([other for other in range(4) if other != axis], np.int64)) for axis in axes]
+    difference = ops.subtract(*ends)
+    return ops.multiply(difference, difference)
 
 
 def _within(place: Node, last: int) -> Node:

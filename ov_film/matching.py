@@ -26,8 +26,10 @@ MATCHED_0 = 0.45, 2.0  # what is taken from the small frame's values, and what t
 MATCHED_CHANNELS = {"matched_1": FINE_DESCRIPTORS + FINE_CONTEXT, "matched_2": COARSE_DESCRIPTORS + COARSE_CONTEXT}
 FLOWS = (2 * REACH_X + 1) * (2 * REACH_Y + 1)
 COMPARED = (2 * REFINING_REACH + 1) ** 2
+QUERIED = 32  # channels of what tells which pixels' flows belong together
 HANDED = 32  # channels of what the refining knows of the matching
 UNSEEN = -15.0  # logit of a flow that leads out of a frame
+LED_LESS = 3.0  # of the logit of how much a pixel is led by others
 FLOW_SCALE = 1 / 8  # of flows among what a convolution reads
 _ENCODED, _DEEP, _WIDE, _NARROW = 48, 96, 128, 64  # channels: of both sizes, of the matching, of the refining
 
@@ -40,11 +42,17 @@ CONVOLUTIONS = {
     "match/gather": (1, 2 * FLOWS, _WIDE), "match/weigh_0": (3, _WIDE + 2 * COARSE_CONTEXT, _WIDE),
     **{f"match/weigh_{step}": (3, _WIDE, _WIDE) for step in range(1, 9)},
     "match/logits": (1, _WIDE, FLOWS), "match/hand": (1, _WIDE, HANDED),
+    "match/query": (1, _WIDE, QUERIED), "match/key": (1, _WIDE, QUERIED), "match/source": (1, _WIDE, 1),
+    "match/lead": (1, _WIDE, 1),
     "match/refine_0": (3, COMPARED + 2 * FINE_CONTEXT + 4 + HANDED, _NARROW),
     **{f"match/refine_{step}": (3, _NARROW, _NARROW) for step in range(1, 9)},
     "match/residual": (1, _NARROW, 4),
 }
 SHARPNESS = "match/sharpness"  # what products are multiplied by as logits, and what their means around a pixel are
+
+# What a squared distance, in pixels of matched_2, takes from a pixel's weight in another one's flow, and what its
+# confidence, the logarithm of its best flow's share, gives; and what its own takes from how much a pixel is led.
+PROPAGATION = "match/propagation"  # (3,)
 
 
 def matched_size(height: int, width: int) -> tuple[int, int]:
@@ -63,7 +71,7 @@ def shrunk(frame: Frame) -> Frame:
 
 def expected_shapes() -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of the matching, by name."""
-    shapes: dict[str, tuple[int, ...]] = {f"{SHARPNESS}/bias": (2,)}
+    shapes: dict[str, tuple[int, ...]] = {f"{SHARPNESS}/bias": (2,), f"{PROPAGATION}/bias": (3,)}
     for name, (size, inputs, outputs) in CONVOLUTIONS.items():
         shapes |= {f"{name}/kernel": (size, size, inputs, outputs), f"{name}/bias": (outputs,)}
     return shapes

@@ -37,7 +37,7 @@ _WORTH_A_TRIAL = 0.02  # of all products: layers with fewer, together, are not t
 _FEW_CHANNELS = 10  # convolutions that read flows or images, or make them or colours and shares
 # Of the operations that NNCF would quantize, convolutions alone take time; flows and warps need their precision.
 _FLOATING = ("Add", "Subtract", "Multiply", "AvgPool", "Floor", "Gather", "DepthToSpace", "Minimum",
-             "Maximum", "ReduceMean", "ReduceSum", "Divide", "NormalizeL2")
+             "Maximum", "ReduceMean", "ReduceSum", "Divide", "NormalizeL2", "MatMul")
 _INSTALL_NNCF = f"install it ({sys.executable} -m pip install nncf)"
 
 Inputs = dict[str, NDArray[Any]]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ov_film.matching import CONVOLUTIONS, SHARPNESS, shrunk
+from ov_film.matching import CONVOLUTIONS, PROPAGATION, SHARPNESS, shrunk
 from ov_film.refinement import enlarged, halved, moved, refined, searched
 
 from .matcher import SHARPENING, Matcher
@@ -238,7 +238,8 @@ def film_tensors(model: Film) -> dict[str, npt.NDArray[np.float32]]:
         if layer.bias is not None:
             tensors[f"{name}/bias"] = layer.bias.detach().float().cpu().numpy()
     if model.matcher:
-        tensors[f"{SHARPNESS}/bias"] = model.matcher.sharpness.detach().float().cpu().numpy()
+        for name, values in ((SHARPNESS, model.matcher.sharpness), (PROPAGATION, model.matcher.propagation)):
+            tensors[f"{name}/bias"] = values.detach().float().cpu().numpy()
     return tensors
 
 
@@ -285,6 +286,7 @@ def fill(model: Film, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
                     layer.bias[: len(kernel)] = torch.from_numpy(tensors[f"{name}/bias"])
         if model.matcher and f"{SHARPNESS}/bias" in tensors:
             model.matcher.sharpening.copy_(torch.from_numpy(tensors[f"{SHARPNESS}/bias"]).log() / SHARPENING)
+            model.matcher.propagation.copy_(torch.from_numpy(tensors[f"{PROPAGATION}/bias"]))
 
 
 def load_film(path: Path) -> Film:

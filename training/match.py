@@ -13,7 +13,7 @@ from .run import Plan, Run, chosen_device, mixed_precision, options, started, tr
 
 RATE, WARM_UP, AVERAGE = 8e-4, 100, 0.998
 POWER = 0.6  # of the error of a flow: below 1, so that small errors weigh much, and what can't be known less
-FLOW_WEIGHTS = 0.2, 0.4  # of the flows as weighed, and as refined
+FLOW_WEIGHTS = 0.2, 0.3, 0.4  # of the flows as weighed, and as refined
 LOGIT_WEIGHTS = 0.1, 0.15  # of the logits of the descriptors alone, and of all
 SPREAD = 0.45  # pixels of matched_2: of the logits that are wanted, around the true flow
 
@@ -69,11 +69,11 @@ class MatchRun(Run):
         for weight, logits in zip(LOGIT_WEIGHTS, (matched.alike, matched.logits), strict=True):
             loss = loss + weight * logit_loss(logits, coarse, self.matcher.grid)
         within = coarse.masked_fill(~reachable(coarse)[:, None], torch.nan)
-        for weight, found, wanted in zip(FLOW_WEIGHTS, matched.flows, (within, fine), strict=True):
+        for weight, found, wanted in zip(FLOW_WEIGHTS, matched.flows, (within, coarse, fine), strict=True):
             loss = loss + weight * flow_loss(found, wanted)
         figures = []
         for part in (slice(REAL, None), slice(None, REAL)):
-            for found, wanted, scale in zip(matched.flows, (coarse, fine), (1, 2), strict=True):
+            for found, wanted, scale in zip(matched.flows, (coarse, coarse, fine), (1, 1, 2), strict=True):
                 error = (found - wanted)[part, :2].detach().norm(dim=1) / scale
                 figures.append(float(error[error.isfinite()].sum() / error.isfinite().sum().clamp_min(1)))
         return loss, tuple(figures)

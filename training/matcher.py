@@ -13,6 +13,7 @@ from ov_film.matching import (
     CONVOLUTIONS,
     FINE_DESCRIPTORS,
     FLOW_SCALE,
+    LED_LESS,
     MATCHED_0,
     REACH_X,
     REACH_Y,
@@ -31,7 +32,7 @@ class Matched(NamedTuple):
 
     alike: Tensor  # logits (B,flows,h/4,w/4) of the descriptors alone
     logits: Tensor  # of all
-    flows: tuple[Tensor, Tensor]  # (B,4,h/4,w/4), and refined (B,4,h/2,w/2): forward and backward x and y
+    flows: tuple[Tensor, Tensor, Tensor]  # (B,4,h/4,w/4), propagated, and refined (B,4,h/2,w/2): forward, backward
 
 
 def layer(name: str, stride: int = 1) -> nn.Conv2d:
@@ -95,9 +96,12 @@ class Matcher(nn.Module):
             nn.init.zeros_(conv.bias)
             if part in ("deepen", "weigh", "refine") and number != "0" and int(number) % 2 == 0:
                 nn.init.zeros_(conv.weight)  # blocks begin as identities
-            if part in ("logits", "residual"):
+            if part in ("logits", "residual", "source", "lead"):
                 nn.init.normal_(conv.weight, 0, 1e-3)
+            if part in ("query", "key"):
+                nn.init.normal_(conv.weight, 0, 0.02)
             self.add_module(name.removeprefix("match/"), conv)
+        self.propagation = nn.Parameter(torch.tensor([0.1, 1.0, 1.0]))
         self.sharpening = nn.Parameter(torch.tensor(SHARPNESSES).log() / SHARPENING)
         flows = torch.tensor(places(REACH_X, REACH_Y)).flip(1).float()
         self.register_buffer("grid", flows.T.contiguous(), persistent=False)  # (2,flows), x and y
@@ -146,18 +150,36 @@ class Matcher(nn.Module):
         logits = self.step("logits", net).float() + alike
         alike, logits = (values.masked_fill(~inside, UNSEEN) for values in (alike, logits))
         best = self.best(logits)
-        weighed = torch.cat([best, -best], 1)
+        led = self.led(net, logits, best)
+        best, weighed = torch.cat([best, -best], 1), torch.cat([led, -led], 1)
         handed = F.interpolate(self.step("hand", net), scale_factor=2, mode="nearest")
         flow = F.interpolate(weighed.detach(), scale_factor=2, mode="bilinear", align_corners=False) * 2
         ends = warp(fine, torch.cat([flow[:, 2:], flow[:, :2]]) / 2).chunk(2)
         near = compared(*(end[:, :FINE_DESCRIPTORS] for end in ends))
         seen = torch.cat([near, *(end[:, FINE_DESCRIPTORS:] for end in ends), flow * FLOW_SCALE, handed], 1)
         net = self.blocks("refine", activate(self.step("refine_0", seen)))
-        return Matched(alike, logits, (weighed, flow + self.step("residual", net).float()))
+        return Matched(alike, logits, (best, weighed, flow + self.step("residual", net).float()))
+
+    def led(self, net: Tensor, logits: Tensor, flow: Tensor) -> Tensor:
+        """A flow (B,2,h,w) where each pixel is led by those that it belongs to, the more the less it is sure."""
+        height, width = flow.shape[2:]
+        far, given, taken = self.propagation
+        with torch.autocast(flow.device.type, enabled=False):
+            net = net.float()
+            sure = logits.amax(1, keepdim=True) - logits.logsumexp(1, keepdim=True)
+            source, led = self.step("source", net) + given * sure, self.step("lead", net) - taken * sure
+            query, key = self.step("query", net).flatten(2), self.step("key", net).flatten(2)
+            rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+            place = torch.stack([columns, rows]).flatten(1).float().to(flow.device)
+            distance = (place[:, :, None] - place[:, None]).square().sum(0)
+            weights = (query.transpose(1, 2) @ key + source.flatten(2) - far * distance).softmax(2)
+            others = (weights @ flow.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (height, width))
+            return flow + torch.sigmoid(led - LED_LESS) * (others - flow)
 
     def best(self, logits: Tensor) -> Tensor:
         """The flow (B,2,h,w) of the highest logit, as a mean with those that lie around it."""
         centre = self.grid[:, logits.argmax(1)].transpose(0, 1)
         near = (self.grid[None, :, :, None, None] - centre[:, :, None]).abs().amax(1) < 1.5
         shares = logits.masked_fill(~near, -1e4).softmax(1)
-        return torch.einsum("bfhw,cf->bchw", shares, self.grid)
+        with torch.autocast(logits.device.type, enabled=False):
+            return torch.einsum("bfhw,cf->bchw", shares, self.grid)
