@@ -9,8 +9,8 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from benchmarks.contenders import Job
+from ov_film.compiled import input_shapes
 from ov_film.configuration import MODELS
-from ov_film.network import TIME, level_of
 
 _CHANNELS, _SIDE, _LAYERS = 256, 96, 6
 
@@ -47,10 +47,7 @@ def multiply_adds(folder: Path, job: Job) -> dict[str, float]:
     core, counts = ov.Core(), {}
     for name in MODELS:
         model = core.read_model(folder / f"{name}.xml")
-        levels = {port: 0 if port.any_name == "frame" else level_of(port.any_name)
-                  for port in model.inputs if port.any_name != TIME}
-        model.reshape({port.any_name: [1, job.height >> level, job.width >> level, port.partial_shape[3].get_length()]
-                       for port, level in levels.items()})
+        model.reshape(input_shapes(model, (job.height, job.width)))
         counts[name] = sum(float(np.prod(list(node.input_value(1).shape))) * np.prod(list(node.output(0).shape)[2:])
                            for node in model.get_ops() if node.get_type_name() == "Convolution")
     gaps, new = job.frames - 1, (1 << job.times) - 1

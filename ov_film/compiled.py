@@ -108,21 +108,24 @@ class CompiledModels:
 
     def _shaped(self, model: ov.Model, name: str) -> ov.Model:
         """Fix a model's shapes, and let features pass between models in the type that the layers compute in."""
-        size = self.resolution if name in self._whole else self.window
-        shapes = {}
-        for port in model.inputs:
-            if port.any_name == TIME:
-                continue
-            height, width = matched_size(*size) if "matched_" in port.any_name else size
-            level = 0 if port.any_name == "frame" else level_of(port.any_name)
-            shapes[port.any_name] = [1, height >> level, width >> level, port.partial_shape[3].get_length()]
-        model.reshape(shapes)
+        model.reshape(input_shapes(model, self.resolution if name in self._whole else self.window))
         steps = preprocess.PrePostProcessor(model)
         for place, ports in ((steps.input, model.inputs), (steps.output, model.outputs)):
             for port in ports:
                 if any(name in port.any_name for name in _TYPED):
                     place(port.any_name).tensor().set_element_type(_TYPES[self.precision])
         return steps.build()
+
+
+def input_shapes(model: ov.Model, resolution: tuple[int, int]) -> dict[str, list[int]]:
+    """Return the shapes of what a model reads, by name, of padded frames of a height and width."""
+    shapes = {}
+    for port in model.inputs:
+        if port.any_name != TIME:
+            height, width = matched_size(*resolution) if "matched_" in port.any_name else resolution
+            level = 0 if port.any_name == "frame" else level_of(port.any_name)
+            shapes[port.any_name] = [1, height >> level, width >> level, port.partial_shape[3].get_length()]
+    return shapes
 
 
 def _divide(model: ov.Model, level: int, stitched: bool) -> None:

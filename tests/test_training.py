@@ -16,12 +16,10 @@ from ov_film.model import FilmModel
 from tests.conftest import picture
 from training import film_torch, pairs
 from training.data import TRAINING
-from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film, searched_frames
+from training.film_torch import Film, FilmConfig, FilmOutput, film_tensors, load_film
 from training.match import MatchRun
 from training.matcher import places, products
-from training.mix import mix
 from training.run import Plan, Run, train
-from training.search import searching
 from training.tracks import SMALLER, chained, track
 from training.train import FusionRun
 from training.warping import warp
@@ -55,7 +53,7 @@ def network(config: FilmConfig) -> Film:
 
 
 def made(film: Film, first: np.ndarray, last: np.ndarray, time: float = 0.5) -> FilmOutput:
-    """What the network makes of two frames, both sides multiples of 64."""
+    """What the network makes of two frames, both sides multiples of what its pyramid has."""
     frames = torch.from_numpy(np.stack([first, last])).permute(0, 3, 1, 2)
     with torch.no_grad():
         images, features = film.encode(frames)
@@ -118,15 +116,6 @@ def test_tensors_come_back_as_the_network_that_they_were_of(name: str, tmp_path:
         assert torch.equal(tensor, film.state_dict()[name])
 
 
-def test_runs_are_mixed_part_by_part(tmp_path: Path) -> None:
-    names = ("feat_net/sub_extractor/cfeat_conv_0/kernel", "predict_flow_0/conv_0/kernel", "fusion/conv_0/bias")
-    runs = [tmp_path / f"{value}.npz" for value in (1, 4)]
-    for value, run in zip((1, 4), runs, strict=True):
-        np.savez(run, **{name: np.full(3, value, np.float16) for name in names})
-    mix(runs, {"encoder": [1, 1], "flow": [0, 1], "fusion": [2, 1]}, tmp_path / "mixed.npz")
-    assert [float(np.load(tmp_path / "mixed.npz")[name][0]) for name in names] == [2.5, 4, 2]
-
-
 def batches() -> tuple[torch.Tensor, torch.Tensor]:
     """Small pairs, as the matching learns from: of half of them nothing is known."""
     frames = torch.from_numpy(np.stack([picture(32, 64, seed) for seed in range(12)])).permute(0, 3, 1, 2)
@@ -187,17 +176,6 @@ def test_the_matching_finds_what_moves_far() -> None:
         flows = places(REACH_X, REACH_Y)
         seen = inside[flows.index((y, x))]
         assert seen.any() and (alike[0].argmax(0)[seen] == flows.index((y, x))).all()
-
-
-def test_a_fusion_that_begins_to_search_gives_a_mean_of_what_it_gave_and_of_what_is_found() -> None:
-    former = network(replace(SMALL, searches=False))
-    with torch.no_grad():
-        former.head.weight[3:] = 0
-        former.head.bias[3:] = 9
-    ends = [torch.from_numpy(picture(64, 64, seed)).permute(2, 0, 1)[None] for seed in (0, 1)]
-    found = searched_frames(torch.cat(ends), 0.5).chunk(2, 1)
-    mean = 0.55 * former(*ends).image + 0.225 * (found[0] + found[1])
-    assert torch.allclose(searching(former)(*ends).image, mean, atol=2e-3)
 
 
 def panning(shift: int, count: int, height: int = 96, width: int = 160) -> np.ndarray:
