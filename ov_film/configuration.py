@@ -248,6 +248,9 @@ def _check(tensors: FilmTensors, configuration: FilmConfiguration) -> None:
         raise FilmError(f"The model has {configuration.fusion_levels} fusion levels and {predictors} flow predictors, "
                         f"more than {configuration.pyramid_levels} pyramid levels can have: give the right number of "
                         "pyramid levels.")
+    if configuration.searches and not configuration.matches:
+        raise FilmError("The model blends what a search finds in frames that it doesn't match, so it is no FILM: give "
+                        "it google/film.")
     projections = configuration.fusion_levels - configuration.image_levels if configuration.matches else 0
     if configuration.image_levels >= configuration.fine_levels or len(configuration.projections) != projections:
         raise FilmError(f"The model projects the features of {len(configuration.projections)} levels from level "

@@ -106,8 +106,9 @@ class FilmPipeline:
             flows = self._run_coarse(COARSE_FLOW, _both(first.coarse, last.coarse))
             if first.fine is not None and last.fine is not None:
                 flows |= self._models.run(FINE_FLOW, _both(first.fine, last.fine) | flows)
-        frames = (encoding.frame.data[0] for encoding in (first, last))
-        return Pair(first, last, flows, searched(*frames) if self._configuration.searches else None)
+        ends = [encoding.frame.data[0] for encoding in (first, last)]
+        ends += [flows[f"{direction}_flow_0"].data[0] for direction in DIRECTIONS if self._configuration.searches]
+        return Pair(first, last, flows, searched(*ends) if self._configuration.searches else None)
 
     def frames(self, pair: Pair, times: Sequence[float]) -> Iterator[Frame]:
         """Yield the frames at times between 0 and 1, (H,W,3) float32 in [0,1], all by one flow.

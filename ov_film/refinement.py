@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 from .frames import Frame
 
 Flow = NDArray[np.float32]
+
+# Where a search yields (see `searched`), chosen by PSNR over 14 sets of clips: 0.03 dB, 0.4 where much goes far.
+_YIELDING_SMALLER = 4  # times: the size at which that is told
+_FAR_APART = 32  # pixels between flows, from which on they count as entirely different
+_AROUND = (13, 13)  # pixels of the small frames: what differences are means of
+_EQUAL = np.float32(0.01)  # of differences in [0,1]: what is no matter
+_YIELDING = 0.5  # of the logarithm of both differences' ratio, times how much the flows differ
+
 Image = TypeVar("Image", NDArray[np.uint8], NDArray[np.float32])
 
 
@@ -34,9 +42,33 @@ def refined(first: Frame, last: Frame, forward: Flow, backward: Flow) -> tuple[F
     return forward + rest, backward - rest
 
 
-def searched(first: Frame, last: Frame) -> tuple[Flow, Flow]:
-    """Return both flows (H,W,2) between two frames as `refined` takes them, found in these alone by the same search."""
-    return _search(_grey(first), _grey(last))
+def searched(first: Frame, last: Frame, forward: Flow, backward: Flow) -> tuple[Flow, Flow]:
+    """Return both flows (H,W,2) between two frames, found in these alone by the same search.
+
+    Such a search loses what goes far, and shows it where it isn't: where other flows differ from those that it finds,
+    and bring both frames much nearer to each other at the midpoint, these others are returned.
+
+    Args:
+        first, last: as `refined` takes them.
+        forward, backward: other flows, (H,W,2).
+    """
+    found = _search(_grey(first), _grey(last))
+    others = forward, backward
+    smaller = _YIELDING_SMALLER
+    small = [resized(frame, first.shape[0] // smaller, first.shape[1] // smaller) for frame in (first, last)]
+    middles = slice(smaller // 2, None, smaller)
+    pairs = [[flow[middles, middles] / np.float32(smaller) for flow in flows] for flows in (found, others)]
+    apart = [np.linalg.norm(one - other, axis=2) for one, other in zip(*pairs, strict=True)]
+    differs = cv2.blur(np.minimum(*apart), (5, 5)) * np.float32(smaller / _FAR_APART)
+    left, wanted = (cv2.blur(np.abs(moved(small[0], back, 0.5) - moved(small[1], there, 0.5)).mean(axis=2), _AROUND)
+                    for there, back in pairs)
+    yields = np.log((left + _EQUAL) / (wanted + _EQUAL)) * differs.clip(0, 1) > _YIELDING
+    if not yields.any():
+        return found
+    whole = cv2.resize(yields.astype(np.uint8), first.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    for flow, other in zip(found, others, strict=True):
+        cv2.copyTo(other, whole, flow)
+    return found
 
 
 def moved(image: Image, flow: Flow, share: float, top: int = 0, left: int = 0, sharp: bool = False) -> Image:
@@ -59,11 +91,14 @@ def enlarged(flow: Flow, height: int, width: int) -> Flow:
     return cast(Flow, cv2.resize(flow * scale, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
+def resized(field: Flow, height: int, width: int) -> Flow:
+    """Return a field (h,w,c) at a smaller size, as means."""
+    return cast(Flow, cv2.resize(field, (width, height), interpolation=cv2.INTER_AREA))
+
+
 def halved(flow: Flow) -> Flow:
     """Return a flow (H,W,2) at half the size, (H/2,W/2,2), in pixels of that."""
-    height, width = flow.shape[:2]
-    small: Flow = cv2.resize(flow, (width // 2, height // 2), interpolation=cv2.INTER_AREA) * np.float32(0.5)
-    return small
+    return resized(flow, flow.shape[0] // 2, flow.shape[1] // 2) * np.float32(0.5)
 
 
 def _search(first: NDArray[np.uint8], last: NDArray[np.uint8]) -> tuple[Flow, Flow]:

@@ -1,13 +1,14 @@
 """Flows that are found in the frames, from a coarse flow on."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
-from ov_film.network import _agreed
+from ov_film.frames import read_frame
 from ov_film.refinement import halved, moved, refined, searched
 from tests.conftest import picture
-from tests.graphs import computed
 
 Floats = np.ndarray
 
@@ -36,10 +37,19 @@ def test_flows_that_are_off_are_led_to_the_motion(guess: tuple[int, int], motion
 
 @pytest.mark.parametrize("motion", [(0, 0), (6, -4), (-12, 3)])
 def test_a_search_in_the_frames_alone_finds_the_motion(motion: tuple[int, int]) -> None:
-    forward, backward = searched(*moving(128, 192, *motion))
+    forward, backward = searched(*moving(128, 192, *motion), *flows(128, 192, 40, 0))
     inner = slice(20, -20)
     assert np.abs(forward - motion)[inner, inner].mean() < 0.2
     assert np.abs(backward + motion)[inner, inner].mean() < 0.2
+
+
+def test_a_search_yields_to_flows_that_bring_the_frames_nearer_to_each_other() -> None:
+    wide = read_frame(Path(__file__).absolute().parent.parent / "samples" / "first.png")
+    first, last = (np.ascontiguousarray(wide[:, start:start + 400]) for start in (0, 200))
+    far = flows(360, 400, -200, 0)
+    for flow, true in zip(searched(first, last, *far), far, strict=True):
+        shown = flow[20:-20, 120:-120]  # in both frames, at the midpoint
+        assert (shown == true[20:-20, 120:-120]).all(axis=2).mean() > 0.9
 
 
 def test_an_image_is_read_at_a_share_of_its_flow_and_repeats_its_border() -> None:
@@ -70,11 +80,12 @@ def test_what_lies_on_each_other_stays_to_the_bit() -> None:
         assert not flow.any()
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 1024), (1024, 64)])
+@pytest.mark.parametrize("size", [(16, 16), (64, 64), (16, 1024), (1024, 16), (64, 1024)])
 def test_the_smallest_and_the_longest_frames_are_refined_too(size: tuple[int, int]) -> None:
     first, last = moving(*size, 2, 1)
     forward, _ = refined(first, last, *flows(*size, 0, 0))
-    assert np.abs(forward - (2, 1)).mean() < 0.6
+    assert np.abs(forward - (2, 1)).mean() < (0.6 if min(size) == 64 else 3)
+    assert np.isfinite(searched(first, last, *flows(*size, 0, 0))).all()
 
 
 def test_the_number_of_threads_makes_no_difference() -> None:
@@ -93,13 +104,3 @@ def test_a_halved_flow_is_its_mean_in_larger_pixels() -> None:
     flow = np.random.default_rng(0).random((8, 12, 2), np.float32)
     small = halved(flow)
     assert small.shape == (4, 6, 2) and np.allclose(small[1, 2], flow[2:4, 4:6].mean((0, 1)) / 2, atol=1e-6)
-
-
-def test_flows_that_nearly_are_opposite_become_so_and_others_stay() -> None:
-    forward = np.zeros((1, 2, 4, 4), np.float32)
-    backward = np.zeros_like(forward)
-    forward[0, 0, :2], backward[0, 0, :2] = 5.1, -4.9
-    forward[0, 0, 2:], backward[0, 0, 2:] = 5, 9
-    there, back = computed(_agreed, forward, backward)
-    assert np.abs(there + back)[0, 0, :2].max() < 0.01 and np.abs(there[0, 0, :2] - 5).max() < 0.01
-    assert np.array_equal(there[0, 0, 2:], forward[0, 0, 2:]) and np.array_equal(back[0, 0, 2:], backward[0, 0, 2:])

@@ -77,12 +77,15 @@ class FilmOutput:
 
 
 @torch.no_grad()
-def searched_frames(images: Tensor, time: float) -> Tensor:
-    """Both frames (B,6,H,W) as flows that the pack finds in frames (2B,3,H,W) alone bring them to a time."""
-    fields = images.float().permute(0, 2, 3, 1).cpu().contiguous().numpy()
+def searched_frames(images: Tensor, flow: Tensor, time: float) -> Tensor:
+    """Both frames (B,6,H,W) as the flows bring them to a time that the pack finds in frames (2B,3,H,W) alone.
+
+    Flows that are known, (2B,2,H,W), are taken where these yield to them.
+    """
+    fields, flows = (part.float().permute(0, 2, 3, 1).cpu().contiguous().numpy() for part in (images, flow))
     brought = []
-    for first, last in zip(*np.split(fields, 2), strict=True):
-        forward, backward = searched(first, last)
+    for first, last, *known in zip(*np.split(fields, 2), *np.split(flows, 2), strict=True):
+        forward, backward = searched(first, last, *known)
         ends = moved(first, backward, time, sharp=True), moved(last, forward, 1 - time, sharp=True)
         brought.append(np.concatenate(ends, axis=2))
     return torch.from_numpy(np.stack(brought)).permute(0, 3, 1, 2).to(images)
@@ -198,7 +201,7 @@ class Film(nn.Module):
             colours, logits = net.float().tensor_split((3,), 1)
             nearness = torch.tensor([2 * (1 - time), 2 * time] * (logits.shape[1] // 2), device=logits.device)
             logits = logits + nearness.log()[:, None, None]  # the midpoint's is 0
-            found = searched_frames(images[0], time).chunk(2, 1) if self.config.searches else ()
+            found = searched_frames(images[0], flows[0], time).chunk(2, 1) if self.config.searches else ()
             read = [image.float() for image in (*pairs[0], *found)]
             difference = (read[0] - read[1]).detach().abs().mean(1, keepdim=True)
             own = (difference / (difference + DOUBTFUL) + 1e-6).log()  # where both agree, there is nothing to add
