@@ -3,18 +3,13 @@
 A pyramid loses what is small and goes far, as its coarse levels do not show it. Here each frame is described at a
 sixteenth of its size, and at each of the midpoint's pixels every flow of up to REACH_X by REACH_Y pixels is weighed (as
 cost volumes are: Dosovitskiy et al., "FlowNet", ICCV 2015; half of the flow to either frame, as the midpoint lies
-between them); what is best is then refined twice at an eighth, from what both frames have there (as in Teed and Deng,
-"RAFT", ECCV 2020). In large frames both sizes are smaller (see `matched_size`).
+between them) and the best is taken. Then each pixel is led by those that it seems to belong to, the more the less sure
+it is itself (in the way of Xu et al., "GMFlow", CVPR 2022), and the flow is refined at an eighth, from what both frames
+have there. In large frames both sizes are smaller (see `matched_size`).
 
 All is (1,h,w,channels). matched_0 is the small frame, matched_1 and matched_2 what describes it at a half and a quarter
 of that size, descriptors first; flows are (x, y) in pixels of their level, forward before backward.
 """
-
-from typing import cast
-
-import cv2
-
-from .frames import Frame
 
 SMALLER = 4  # how many times the small frame is smaller, or a multiple by powers of two
 MOST_WIDE = 240  # pixels of the small frame's longer side
@@ -61,12 +56,6 @@ def matched_size(height: int, width: int) -> tuple[int, int]:
     while max(height, width) > smaller * MOST_WIDE:
         smaller *= 2
     return -(-height // (4 * smaller)) * 4, -(-width // (4 * smaller)) * 4
-
-
-def shrunk(frame: Frame) -> Frame:
-    """Return a frame (H,W,3) at its `matched_size`, as means."""
-    height, width = matched_size(*frame.shape[:2])
-    return cast(Frame, cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA))
 
 
 def expected_shapes() -> dict[str, tuple[int, ...]]:

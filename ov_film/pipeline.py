@@ -18,9 +18,9 @@ from .configuration import (
 )
 from .errors import FilmError
 from .frames import Frame, padded
-from .matching import MATCHED_CHANNELS, shrunk
+from .matching import MATCHED_CHANNELS
 from .network import DIRECTIONS, ENDS, SEARCHED, TIME, encoding_channels, level_of
-from .refinement import Flow, enlarged, halved, moved, refined, searched
+from .refinement import Flow, enlarged, halved, moved, refined, searched, shrunk
 from .tiles import Canvas, Window, grouped, windows
 
 _TIMES_AT_ONCE = 8  # of a gap in windows: new frames that are held, against fine levels worked out anew

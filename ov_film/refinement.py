@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .frames import Frame
+from .matching import matched_size
 
 Flow = NDArray[np.float32]
 
@@ -89,6 +90,11 @@ def enlarged(flow: Flow, height: int, width: int) -> Flow:
     """Return a flow (h,w,2) at another size, in pixels of that; bilinear."""
     scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
     return cast(Flow, cv2.resize(flow * scale, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def shrunk(frame: Frame) -> Frame:
+    """Return a frame (H,W,3) as small as it is matched (see matching.py), as means."""
+    return resized(frame, *matched_size(*frame.shape[:2]))
 
 
 def resized(field: Flow, height: int, width: int) -> Flow:

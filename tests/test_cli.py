@@ -210,7 +210,7 @@ def test_models_lists_the_bundled_one_and_how_to_get_the_other(capsys: pytest.Ca
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
     assert run("models") == 0
     out = capsys.readouterr().out
-    assert "film_lite: 1,825,595 parameters" in out
+    assert "film_lite: 3,185,299 parameters" in out
     assert "python install.py" in out and str(tmp_path / "models" / "film_openvino") in out
 
 

@@ -159,7 +159,7 @@ def test_the_example_of_a_loop_goes_from_the_last_image_to_the_first(
 
 def test_a_run_logs_what_ran_and_no_warning(server: ComfyUI, prompt: Prompt) -> None:
     log = server.run(changed(prompt, RECURSIVE, times_to_interpolate=2)).log
-    assert re.search(r"^FILM OpenVINO: film_lite on CPU \(.+\), (f32|bf16|f16), 192x128, 3 new frames\.$", log, re.M)
+    assert re.search(r"^FILM OpenVINO: film_lite on CPU \(.+\), (f32|bf16|f16), 160x96, 3 new frames\.$", log, re.M)
     others = [line for line in log.splitlines() if not line.startswith("FILM OpenVINO: ")]
     assert [line for line in others if f"{NAME}/" in line] == []  # as warnings and tracebacks name a file
 
@@ -190,7 +190,7 @@ def test_a_second_run_keeps_the_model(server: ComfyUI, prompt: Prompt) -> None:
     run = server.run(again)
     assert id_of(prompt, LOADER) in run.executed
     # The loader's line gives the size of the last run: a model loaded anew has none.
-    assert re.search(r"^FILM OpenVINO: film_lite on CPU \(.+\), \w+, 192x128\.$", run.log, re.M)
+    assert re.search(r"^FILM OpenVINO: film_lite on CPU \(.+\), \w+, 160x96\.$", run.log, re.M)
 
 
 def test_a_cancel_ends_the_interpolation_and_leaves_nothing(server: ComfyUI, prompt: Prompt) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ov_film.frames import read_frame
-from ov_film.matching import MOST_WIDE, matched_size, shrunk
+from ov_film.matching import MOST_WIDE, matched_size
 from ov_film.model import FilmModel
-from ov_film.refinement import enlarged
+from ov_film.refinement import enlarged, shrunk
 
 SAMPLE = Path(__file__).absolute().parent.parent / "samples" / "first.png"
 

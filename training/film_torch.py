@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ov_film.matching import CONVOLUTIONS, PROPAGATION, SHARPNESS, shrunk
-from ov_film.refinement import enlarged, halved, moved, refined, searched
+from ov_film.matching import CONVOLUTIONS, PROPAGATION, SHARPNESS
+from ov_film.refinement import enlarged, halved, moved, refined, searched, shrunk
 
 from .matcher import SHARPENING, Matcher
 from .predictors import Predictor, convolution, doubled, swap
